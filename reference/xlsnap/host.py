@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the toolstack needs of a host, as a protocol: the seam between decisions and machines.
+
+`QemuHost` is one implementation. All methods are about one domain, named by its record; none of them
+touches the toolstack's own files, and none decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from .domain import DomainConfig, DomainRecord, RunState
+from .steps import DiskImage, TaggedImage
+
+
+class Started(msgspec.Struct, frozen=True):
+    """A process that is the domain from now on: its number under the domain's directory."""
+
+    process: int
+    accelerator: str
+
+
+class ImageState(msgspec.Struct, frozen=True):
+    """What a look at an image found: its tags as (id, name), or why it could not be read."""
+
+    image: DiskImage
+    tags: tuple[tuple[str, str], ...] = ()
+    problem: str | None = None
+
+
+class Host(Protocol):
+    """Everything that is done to domains and images."""
+
+    async def run_state(self, record: DomainRecord) -> RunState | None:
+        """Return the run state, or None for a stopped domain."""
+
+    def is_active(self, record: DomainRecord) -> bool:
+        """Say whether the domain has a process; cheap."""
+
+    def cpu_seconds(self, record: DomainRecord) -> float:
+        """Return the CPU time that the domain has used, in seconds."""
+
+    def console(self, record: DomainRecord) -> Path:
+        """Return the Unix socket of the domain's first serial port."""
+
+    async def pause(self, record: DomainRecord) -> None:
+        """Stop the virtual CPUs."""
+
+    async def resume(self, record: DomainRecord) -> None:
+        """Let the virtual CPUs run."""
+
+    async def start(self, record: DomainRecord, config: DomainConfig, *, paused: bool) -> Started:
+        """Start the domain afresh."""
+
+    async def stop(self, record: DomainRecord) -> None:
+        """End the domain's process at once; a stopped domain is no error."""
+
+    async def load_successor(self, record: DomainRecord, config: DomainConfig, memory_image: str) -> None:
+        """Start a second process and load the memory image, leaving the disks to the first."""
+
+    async def discard_successor(self, record: DomainRecord) -> None:
+        """End the second process, if there is one."""
+
+    async def promote_successor(
+        self, record: DomainRecord, config: DomainConfig, memory_image: str, *, paused: bool
+    ) -> Started:
+        """Give the disks to the second process, loading one now if there is none."""
+
+    async def take_disk_snapshots(self, record: DomainRecord, name: str, disks: Sequence[DiskImage]) -> None:
+        """Take internal snapshots of the disks in one transaction."""
+
+    async def drop_disk_snapshots(self, record: DomainRecord, name: str, disks: Sequence[DiskImage]) -> None:
+        """Delete internal snapshots by name; one that does not exist is no error."""
+
+    async def apply_disk_snapshots(self, record: DomainRecord, disks: Sequence[TaggedImage]) -> None:
+        """Make internal snapshots, given by id, the current state. The domain is stopped."""
+
+    async def save_memory(self, record: DomainRecord, path: str) -> None:
+        """Write the memory of the paused domain to a new file; nothing is left of it on failure."""
+
+    async def inspect(self, record: DomainRecord, disks: Sequence[DiskImage]) -> list[ImageState]:
+        """Look at images, whether the domain has them open or not."""
+
+    async def release(self, record: DomainRecord) -> None:
+        """Let go of connections to this domain, so that other programs can use them."""
+
+    async def close(self) -> None:
+        """Let go of connections; domains go on."""

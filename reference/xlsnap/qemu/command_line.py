@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From a domain's configuration to QEMU's command line (pure).
+
+The virtual hardware depends on nothing but the configuration, because a memory image can only be loaded
+into the machine that it was saved from.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from xlsnap_grammars import DiskSpec
+
+from ..domain import DomainConfig
+from ..errors import InputError
+
+# A seccomp filter: a guest that breaks into QEMU can start nothing and gain nothing.
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+_IDE = re.compile(r"hd([a-d])")
+_VIRTIO = re.compile(r"xvd([a-p])")
+_FIRST_VIRTIO_SLOT = 0x10
+
+FORMATS = frozenset({"raw", "qcow2"})
+"""Image formats that domains can use here."""
+
+
+class Sockets(msgspec.Struct, frozen=True):
+    """File descriptors of listening Unix sockets that QEMU inherits."""
+
+    control: int
+    status: int
+    console: int
+
+
+def node_name(vdev: str, image_format: str) -> str:
+    """Return the block node of a disk, named as libxl names it: ``xvda-qcow2``."""
+    return f"{vdev}-{image_format}"
+
+
+def command_line(
+    config: DomainConfig,
+    *,
+    binary: str,
+    uuid: str,
+    accelerator: str,
+    pidfile: str,
+    sockets: Sockets,
+    paused: bool = False,
+    incoming: bool = False,
+) -> list[str]:
+    """Return the arguments that start the domain; `incoming` makes it wait for a memory image.
+
+    :raise InputError: if the configuration asks for something that this host does not have.
+    """
+    machine = f"pc,accel={accelerator},usb=off,vmport=off,hpet=off,smbus=off,acpi={_on_off(config.acpi)}"
+    arguments = [
+        binary,
+        *("-name", f"guest={_escaped(config.name)}", "-uuid", uuid, "-pidfile", pidfile),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-sandbox", _SANDBOX),
+        *("-machine", machine, "-m", f"{config.memory_mib}M", "-smp", str(config.vcpus)),
+        *_monitor("control", sockets.control),
+        *_monitor("status", sockets.status),
+        *("-chardev", f"socket,id=console,fd={sockets.console},server=on,wait=off"),
+        *("-serial", "chardev:console"),
+        *_lifecycle(config),
+        *_boot(config),
+    ]
+    for disk in config.disks:
+        arguments += _disk(disk)
+    if incoming:
+        arguments += ["-incoming", "defer"]
+    if paused or incoming:
+        arguments.append("-S")
+    return arguments
+
+
+def _on_off(value: bool) -> str:
+    return "on" if value else "off"
+
+
+def _escaped(text: str) -> str:
+    """Double the commas, as QEMU's option syntax wants it."""
+    return text.replace(",", ",,")
+
+
+def _monitor(name: str, fd: int) -> list[str]:
+    return [
+        *("-chardev", f"socket,id={name},fd={fd},server=on,wait=off"),
+        *("-mon", f"chardev={name},mode=control"),
+    ]
+
+
+def _lifecycle(config: DomainConfig) -> list[str]:
+    shutdown = "pause" if config.on_poweroff == "preserve" else "poweroff"
+    reboot = "reset" if config.on_reboot == "restart" else "shutdown"
+    panic = {"destroy": "shutdown", "restart": "exit-failure", "preserve": "pause"}[config.on_crash]
+    return ["-action", f"shutdown={shutdown},reboot={reboot},panic={panic}"]
+
+
+def _boot(config: DomainConfig) -> list[str]:
+    arguments = []
+    for option, value in (
+        ("-bios", config.bios),
+        ("-kernel", config.kernel),
+        ("-initrd", config.ramdisk),
+        ("-append", config.extra if config.kernel else None),
+        ("-boot", f"order={_escaped(config.boot)}" if config.boot else None),
+    ):
+        if value:
+            arguments += [option, value]
+    return arguments
+
+
+def _disk(disk: DiskSpec) -> list[str]:
+    vdev = str(disk.vdev)
+    if disk.format == "empty" or not disk.target:
+        backend: dict[str, object] = {}
+    elif disk.format in FORMATS:
+        backend = {"drive": node_name(vdev, disk.format)}
+    else:
+        raise InputError(
+            f"disk {vdev}: format {disk.format} is not supported on this host",
+            hint=f"use one of {', '.join(sorted(FORMATS))}",
+        )
+    device: dict[str, object] = {**_device(disk, vdev), **backend}
+    arguments = []
+    if backend:
+        blockdev = {
+            "driver": disk.format,
+            "node-name": node_name(vdev, disk.format),
+            "read-only": not disk.readwrite,
+            "discard": "unmap" if disk.discard else "ignore",
+            "file": {"driver": "file", "filename": disk.target},
+        }
+        arguments += ["-blockdev", msgspec.json.encode(blockdev).decode()]
+    return [*arguments, "-device", msgspec.json.encode(device).decode()]
+
+
+def _device(disk: DiskSpec, vdev: str) -> dict[str, object]:
+    """Return the emulated device: hda to hdd are IDE, xvda to xvdp are virtio-blk in fixed slots."""
+    identity = {"id": f"disk-{vdev}"}
+    if match := _IDE.fullmatch(vdev):
+        unit = ord(match[1]) - ord("a")
+        driver = "ide-cd" if disk.is_cdrom else "ide-hd"
+        return {"driver": driver, **identity, "bus": f"ide.{unit >> 1}", "unit": unit & 1}
+    if match := _VIRTIO.fullmatch(vdev):
+        if disk.is_cdrom:
+            raise InputError(f"disk {vdev}: a CD-ROM must be one of hda to hdd")
+        slot = _FIRST_VIRTIO_SLOT + ord(match[1]) - ord("a")
+        return {"driver": "virtio-blk-pci", **identity, "addr": f"{slot:#x}"}
+    raise InputError(f"disk {vdev}: no such vdev on this host", hint="use hda to hdd or xvda to xvdp")

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Domains as QEMU processes: the `Host` protocol over QMP and `qemu-img`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import savefile
+from ..domain import DomainConfig, DomainRecord, RunState
+from ..errors import HostError, InputError, QemuDiedError, QmpError, SnapshotDamagedError
+from ..host import ImageState, Started
+from ..layout import DomainPaths, StateRoot, make_private_directory
+from ..steps import DiskImage, TaggedImage
+from . import accelerator as accelerators
+from . import images, process
+from .command_line import node_name
+from .monitor import Monitor
+from .process import ProcessPaths
+
+STATUS_SECONDS = 2.0
+"""A look at the run state may wait this long; `list` must not hang on one sick domain."""
+
+_UNLIMITED_BANDWIDTH = 1 << 40  # bytes per second; QEMU's default would write memory at 128 MiB/s
+
+# QEMU's RunState to ours. The states of a migration count as paused: an interrupted operation left them.
+_RUN_STATES = {
+    "running": RunState.RUNNING,
+    "shutdown": RunState.SHUTDOWN,
+    "guest-panicked": RunState.CRASHED,
+    "internal-error": RunState.CRASHED,
+}
+
+_PROCESS_DIRECTORY = re.compile(r"process-(\d+)")
+
+
+class QemuHost:
+    """Runs domains as QEMU processes under a state root."""
+
+    def __init__(self, root: StateRoot, *, accelerator: str = "auto") -> None:
+        if accelerator not in accelerators.CHOICES:
+            raise InputError(
+                f"unknown accelerator {accelerator!r}", hint=f"one of {', '.join(accelerators.CHOICES)}"
+            )
+        self._root = root
+        self._wanted_accelerator = accelerator
+        self._monitors: dict[Path, Monitor] = {}
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    # --- state ------------------------------------------------------------------------------------------
+
+    def is_active(self, record: DomainRecord) -> bool:
+        """Say whether the domain's process lives."""
+        self._reap()
+        return record.process is not None and process.living_pid(self._paths(record)) is not None
+
+    async def run_state(self, record: DomainRecord) -> RunState | None:
+        """Ask QEMU, on the monitor that operations leave free."""
+        if not self.is_active(record):
+            return None
+        paths = self._paths(record)
+        monitor = self._monitors.get(paths.directory)
+        try:
+            if monitor is not None:
+                status = await monitor.execute("query-status", timeout=STATUS_SECONDS)
+            else:
+                looking = await Monitor.connect(paths, paths.status, timeout=STATUS_SECONDS)
+                try:
+                    status = await looking.execute("query-status", timeout=STATUS_SECONDS)
+                finally:
+                    await looking.close()
+        except QemuDiedError:
+            return None
+        return _RUN_STATES.get(status["status"], RunState.PAUSED)
+
+    def cpu_seconds(self, record: DomainRecord) -> float:
+        """CPU time of the QEMU process."""
+        return process.cpu_seconds(self._paths(record)) if record.process is not None else 0.0
+
+    def console(self, record: DomainRecord) -> Path:
+        """Return the console socket of the domain's process."""
+        return self._paths(record).console
+
+    # --- life cycle -------------------------------------------------------------------------------------
+
+    async def pause(self, record: DomainRecord) -> None:
+        """QMP `stop`; pending disk requests are finished when it returns."""
+        await (await self._monitor(record)).execute("stop")
+
+    async def resume(self, record: DomainRecord) -> None:
+        """QMP `cont`; after a migration it also takes the disks back."""
+        await (await self._monitor(record)).execute("cont")
+
+    async def start(self, record: DomainRecord, config: DomainConfig, *, paused: bool) -> Started:
+        """Start a process and wait until its monitor answers.
+
+        :raise HostError: with QEMU's own words if it does not come up; nothing of it is left.
+        """
+        number, paths, accelerator = await self._spawn(record, config, paused=paused)
+        try:
+            await self._prepare(paths)
+        except BaseException:
+            await self._discard(paths)
+            raise
+        return Started(number, accelerator)
+
+    async def stop(self, record: DomainRecord) -> None:
+        """Ask QEMU to quit, which writes its caches out, and kill it if it does not."""
+        if record.process is None:
+            return
+        paths = self._paths(record)
+        pid = process.living_pid(paths)
+        if pid is not None:
+            with contextlib.suppress(HostError):
+                await (await self._connect(paths)).quit()
+                await process.wait_for_end(paths, pid, process.STOP_SECONDS)
+        await self._discard(paths)
+
+    # --- successor --------------------------------------------------------------------------------------
+
+    async def load_successor(self, record: DomainRecord, config: DomainConfig, memory_image: str) -> None:
+        """Load the memory image into a process that leaves the disks alone until it is promoted.
+
+        :raise SnapshotDamagedError: if QEMU cannot load the image.
+        """
+        try:
+            fd = os.open(memory_image, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise SnapshotDamagedError(f"memory image {memory_image}: {error.strerror}") from error
+        try:
+            header = savefile.read_header(fd, where=memory_image)
+            _, paths, _ = await self._spawn(record, config, accelerator=header.accelerator)
+            try:
+                monitor = await self._prepare(paths, "late-block-activate")
+                await monitor.pass_fd("memory", fd)
+                await monitor.migrate("migrate-incoming", {"uri": "fd:memory"})
+            except (QemuDiedError, QmpError) as error:
+                words = process.last_words(paths) or error
+                await self._discard(paths)
+                raise SnapshotDamagedError(f"QEMU cannot load memory image {memory_image}: {words}") from error
+            except BaseException:
+                await self._discard(paths)
+                raise
+        finally:
+            os.close(fd)
+
+    async def discard_successor(self, record: DomainRecord) -> None:
+        """End every process of the domain that is not the domain."""
+        for number in self._process_numbers(record):
+            if number != record.process:
+                await self._discard(self._process(record, number))
+
+    async def promote_successor(
+        self, record: DomainRecord, config: DomainConfig, memory_image: str, *, paused: bool
+    ) -> Started:
+        """Let the waiting process take the disks, by running or, if it stays paused, by exporting them.
+
+        QEMU activates a node when an NBD export of it begins; the server has no address that anybody
+        could connect to.
+        """
+        numbers = [number for number in self._process_numbers(record) if number != record.process]
+        living = [number for number in numbers if process.living_pid(self._process(record, number))]
+        if not living:
+            await self.load_successor(record, config, memory_image)
+            living = [number for number in self._process_numbers(record) if number != record.process]
+        number = max(living)
+        monitor = await self._connect(self._process(record, number))
+        if paused:
+            await self._activate(monitor, config)
+        else:
+            await monitor.execute("cont")
+        return Started(number, _accelerator_of(memory_image))
+
+    async def _activate(self, monitor: Monitor, config: DomainConfig) -> None:
+        """Take the disks without running."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind("")  # an abstract address that the kernel makes up; the server ends at once
+            await monitor.pass_fd("activation", listener.fileno())
+        await monitor.execute("nbd-server-start", {"addr": {"type": "fd", "data": {"str": "activation"}}})
+        for disk in config.disks:
+            if disk.target:
+                node = node_name(str(disk.vdev), disk.format)
+                export = {"type": "nbd", "id": f"activate-{node}", "node-name": node}
+                await monitor.execute("block-export-add", export)
+                await monitor.execute("block-export-del", {"id": export["id"]})
+        await monitor.execute("nbd-server-stop")
+
+    # --- snapshots --------------------------------------------------------------------------------------
+
+    async def take_disk_snapshots(self, record: DomainRecord, name: str, disks: Sequence[DiskImage]) -> None:
+        """One QMP transaction over all disks; QEMU rolls back what it did if one fails."""
+        actions = [
+            {
+                "type": "blockdev-snapshot-internal-sync",
+                "data": {"device": node_name(disk.vdev, disk.format), "name": name},
+            }
+            for disk in disks
+        ]
+        await (await self._monitor(record)).execute("transaction", {"actions": actions})
+
+    async def drop_disk_snapshots(self, record: DomainRecord, name: str, disks: Sequence[DiskImage]) -> None:
+        """Through QEMU for the disks that the domain has open, with `qemu-img` for others."""
+        for state in await self.inspect(record, disks):
+            if state.problem:
+                raise HostError(state.problem)
+            if not any(tag == name for _, tag in state.tags):
+                continue
+            if self._has_open(record, state.image):
+                monitor = await self._monitor(record)
+                if (await monitor.execute("query-status"))["status"] == "postmigrate":
+                    await self._activate(monitor, record.config)  # QEMU would abort on an inactive disk
+                node = node_name(state.image.vdev, state.image.format)
+                await monitor.execute("blockdev-snapshot-delete-internal-sync", {"device": node, "name": name})
+            else:
+                await images.drop_tag(state.image, name)
+
+    async def apply_disk_snapshots(self, record: DomainRecord, disks: Sequence[TaggedImage]) -> None:
+        """`qemu-img snapshot -a`, all disks at once."""
+        results = await asyncio.gather(
+            *(images.apply_tag(disk.image, disk.tag_id) for disk in disks), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def save_memory(self, record: DomainRecord, path: str) -> None:
+        """Migrate to a file descriptor. The file must not exist: it is ours or nothing is done."""
+        monitor = await self._monitor(record)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HostError(f"cannot create memory image {path}: {error.strerror}") from error
+        try:
+            savefile.write_header(fd, savefile.SaveHeader(record.uuid, record.config, record.accelerator))
+            await monitor.pass_fd("memory", fd)
+            await monitor.migrate("migrate", {"uri": "fd:memory"})
+            savefile.mark_complete(fd)
+        except BaseException as error:
+            os.unlink(path)
+            if isinstance(error, OSError):
+                raise HostError(f"cannot write memory image {path}: {error.strerror}") from error
+            if isinstance(error, QmpError):
+                raise HostError(f"cannot write memory image {path}: {error.description}") from error
+            raise
+        finally:
+            os.close(fd)
+
+    async def inspect(self, record: DomainRecord, disks: Sequence[DiskImage]) -> list[ImageState]:
+        """Ask QEMU about the images that the domain has open and `qemu-img` about others."""
+        nodes: dict[str, tuple[images.Tag, ...]] = {}
+        if any(self._has_open(record, disk) for disk in disks):
+            monitor = await self._monitor(record)
+            for node in await monitor.execute("query-named-block-nodes", {"flat": True}):
+                nodes[node["node-name"]] = images.tags_of(node["image"])
+
+        async def look(disk: DiskImage) -> ImageState:
+            try:
+                known = nodes.get(node_name(disk.vdev, disk.format)) if self._has_open(record, disk) else None
+                tags = known if known is not None else await images.read_tags(disk)
+            except HostError as error:
+                return ImageState(disk, problem=error.message)
+            return ImageState(disk, tuple((tag.id, tag.name) for tag in tags))
+
+        return list(await asyncio.gather(*(look(disk) for disk in disks)))
+
+    def _has_open(self, record: DomainRecord, image: DiskImage) -> bool:
+        """Say whether the domain's process has this image as this disk."""
+        disk = record.config.disk(image.vdev)
+        return disk is not None and disk.target == image.path and self.is_active(record)
+
+    # --- processes --------------------------------------------------------------------------------------
+
+    def _domain(self, record: DomainRecord) -> DomainPaths:
+        return self._root.domain(record.uuid)
+
+    def _process(self, record: DomainRecord, number: int) -> ProcessPaths:
+        return ProcessPaths(self._domain(record).directory / f"process-{number}")
+
+    def _paths(self, record: DomainRecord) -> ProcessPaths:
+        return self._process(record, record.process or 0)
+
+    def _process_numbers(self, record: DomainRecord) -> list[int]:
+        try:
+            entries = os.listdir(self._domain(record).directory)
+        except FileNotFoundError:
+            return []
+        return sorted(int(match[1]) for entry in entries if (match := _PROCESS_DIRECTORY.fullmatch(entry)))
+
+    async def _spawn(
+        self, record: DomainRecord, config: DomainConfig, *, paused: bool = False, accelerator: str | None = None
+    ) -> tuple[int, ProcessPaths, str]:
+        """Start a process; with an accelerator given, one that waits for a memory image that fits to it."""
+        self._reap()
+        make_private_directory(self._domain(record).directory)
+        incoming = accelerator is not None
+        if accelerator is None:
+            accelerator = await accelerators.choose(self._wanted_accelerator, self._root.accelerator_cache)
+        number = max([record.process or 0, *self._process_numbers(record)]) + 1
+        paths = self._process(record, number)
+        child = process.spawn(
+            config, paths, uuid=record.uuid, accelerator=accelerator, paused=paused, incoming=incoming
+        )
+        self._children.append(child)
+        return number, paths, accelerator
+
+    async def _monitor(self, record: DomainRecord) -> Monitor:
+        """Return the connection to the domain's process."""
+        if not self.is_active(record):
+            words = process.last_words(self._paths(record))
+            raise QemuDiedError(f"the domain's QEMU has ended{': ' + words if words else ''}")
+        return await self._connect(self._paths(record))
+
+    async def _connect(self, paths: ProcessPaths) -> Monitor:
+        monitor = self._monitors.get(paths.directory)
+        if monitor is None:
+            monitor = await Monitor.connect(paths, paths.control)
+            self._monitors[paths.directory] = monitor
+        return monitor
+
+    async def _prepare(self, paths: ProcessPaths, *capabilities: str) -> Monitor:
+        """Connect to a new process and set what holds for all its life."""
+        monitor = await self._connect(paths)
+        wanted = [{"capability": name, "state": True} for name in ("events", *capabilities)]
+        await monitor.execute("migrate-set-capabilities", {"capabilities": wanted})
+        await monitor.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED_BANDWIDTH})
+        return monitor
+
+    async def _discard(self, paths: ProcessPaths) -> None:
+        """End a process by force, if it lives, and remove its files."""
+        await self._disconnect(paths.directory)
+        await process.kill(paths)
+        self._reap()
+        process.remove_directory(paths)
+
+    async def _disconnect(self, directory: Path) -> None:
+        monitor = self._monitors.pop(directory, None)
+        if monitor is not None:
+            await monitor.close()
+
+    def _reap(self) -> None:
+        """Collect children that have ended, so that none stays a zombie."""
+        self._children = [child for child in self._children if child.poll() is None]
+
+    async def release(self, record: DomainRecord) -> None:
+        """Close the monitor connections to the domain's processes."""
+        directory = self._domain(record).directory
+        for connected in list(self._monitors):
+            if connected.parent == directory:
+                await self._disconnect(connected)
+
+    async def close(self) -> None:
+        """Close all monitor connections."""
+        for directory in list(self._monitors):
+            await self._disconnect(directory)
+
+
+def _accelerator_of(memory_image: str) -> str:
+    with open(memory_image, "rb") as file:
+        return savefile.read_header(file.fileno(), where=memory_image).accelerator

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One QMP connection to a QEMU process: commands and events, every wait limited."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qemu.qmp import ConnectError, EventListener, ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate
+
+from ..errors import HostTimeoutError, QemuDiedError, QmpError
+from .process import ProcessPaths, directory_address, last_words, living_pid
+
+CONNECT_SECONDS = 20.0
+"""A starting QEMU under TCG on a busy machine takes well under a second; a monitor in use never answers."""
+
+COMMAND_SECONDS = 60.0
+"""No command that we use waits for the guest; disk flushes can take long."""
+
+PROGRESS_SECONDS = 30.0
+"""How long a migration may stand still before it is given up."""
+
+
+class Monitor:
+    """A monitor of a running QEMU. Use `connect`, and `close` when done."""
+
+    def __init__(self, client: QMPClient, paths: ProcessPaths) -> None:
+        self._client = client
+        self._paths = paths
+
+    @classmethod
+    async def connect(cls, paths: ProcessPaths, path: Path, *, timeout: float = CONNECT_SECONDS) -> Monitor:
+        """Connect to the monitor socket `path` of the process.
+
+        :raise QemuDiedError: if the process has ended; its last words are in the message.
+        :raise HostTimeoutError: if it does not greet us in time: it hangs, or another client is connected.
+        """
+        client = QMPClient("xlsnap")
+        client.logger.disabled = True  # errors are reported once, by us
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with directory_address(path) as address:
+                connection.connect(address)
+            connection.setblocking(False)
+            async with asyncio.timeout(timeout):
+                await client.connect(connection)
+        except TimeoutError:
+            connection.close()
+            raise HostTimeoutError(
+                f"QEMU did not answer on {path} within {timeout:g} s",
+                hint="it hangs, or another program is connected to this monitor",
+            ) from None
+        except (ConnectError, OSError) as error:
+            connection.close()
+            raise _died(paths, error) from error
+        return cls(client, paths)
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, object] | None = None, *, timeout: float = COMMAND_SECONDS
+    ) -> Any:
+        """Run a QMP command and return its result.
+
+        :raise QmpError: if QEMU refuses it.
+        :raise QemuDiedError: if QEMU ends meanwhile.
+        :raise HostTimeoutError: if there is no answer within `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._client.execute(command, arguments)
+        except ExecuteError as error:
+            raise QmpError(command, error.error.error.desc) from error
+        except TimeoutError:
+            raise HostTimeoutError(f"QEMU did not answer {command} within {timeout:g} s") from None
+        except (ExecInterruptedError, QMPError, EOFError, OSError) as error:
+            raise _died(self._paths, error) from error
+
+    async def pass_fd(self, name: str, fd: int) -> None:
+        """Give QEMU a file descriptor that later commands refer to by `name`."""
+        try:
+            self._client.send_fd_scm(fd)
+        except (QMPError, OSError) as error:
+            raise _died(self._paths, error) from error
+        await self.execute("getfd", {"fdname": name})
+
+    async def migrate(self, command: str, arguments: Mapping[str, object]) -> None:
+        """Run `migrate` or `migrate-incoming` to its end.
+
+        The limit is on standing still, not on the whole: a large memory may take long.
+
+        :raise QmpError: if the migration fails.
+        """
+        with self._client.listener("MIGRATION") as events:
+            await self.execute(command, arguments)
+            transferred = -1
+            while True:
+                status = await self._next_status(events, PROGRESS_SECONDS)
+                if status == "completed":
+                    return
+                if status == "failed":
+                    info = await self.execute("query-migrate")
+                    raise QmpError(command, info.get("error-desc", "it failed"))
+                if status is None:
+                    info = await self.execute("query-migrate")
+                    now = info.get("ram", {}).get("transferred", 0)
+                    if now == transferred:
+                        raise HostTimeoutError(f"{command} made no progress for {PROGRESS_SECONDS:g} s")
+                    transferred = now
+
+    async def _next_status(self, events: EventListener, timeout: float) -> str | None:
+        """Return the status in the next migration event, or None if none comes in time."""
+        event = asyncio.ensure_future(events.get())
+        changed = asyncio.ensure_future(self._client.runstate_changed())
+        try:
+            await asyncio.wait({event, changed}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if event.done():
+                return str(event.result()["data"]["status"])
+            if changed.done() or self._client.runstate is not Runstate.RUNNING:
+                raise _died(self._paths, EOFError("monitor closed"))
+            return None
+        finally:
+            event.cancel()
+            changed.cancel()
+
+    async def quit(self) -> None:
+        """Ask QEMU to end; that it closes the connection is not an error here."""
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                await self._client.execute("quit")
+        except (QMPError, EOFError, OSError, TimeoutError):
+            pass
+
+    async def close(self) -> None:
+        """Disconnect; the QEMU goes on."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._client.disconnect()
+        except (QMPError, EOFError, OSError, TimeoutError):
+            pass
+
+
+def _died(paths: ProcessPaths, error: BaseException) -> QemuDiedError:
+    words = last_words(paths)
+    if living_pid(paths) is None:
+        return QemuDiedError(f"QEMU ended: {words}" if words else "QEMU ended without a word")
+    return QemuDiedError(f"lost the connection to QEMU: {error}")

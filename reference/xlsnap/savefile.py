@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The save file: a header with the domain's configuration, then QEMU's migration stream.
+
+Memory images of snapshots and the files of `xlsnap save` have the same form, as with xl, so that `restore`
+takes either. Layout, all little-endian, padded with zero bytes to `HEADER_BYTES`::
+
+    0   16 bytes   magic
+    16  u64        length of the stream in bytes; 0 while it is not complete
+    24  u32        length of the JSON text
+    28             JSON: {"uuid": …, "config": {…}, "accelerator": …}
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import msgspec
+
+from .domain import DomainConfig
+from .errors import HostError, InternalError, SnapshotDamagedError
+
+MAGIC = b"XLSNAP SAVE  1\r\n"
+HEADER_BYTES = 65536
+"""Where the stream begins. Fixed, so that it can be checked before anything is read."""
+
+_FIXED = struct.Struct("<16sQI")
+
+
+class SaveHeader(msgspec.Struct, frozen=True):
+    """What the header says: the domain's uuid, its configuration and its accelerator when it was saved.
+
+    The accelerator decides the CPU model, so that it is part of what a memory image fits to.
+    """
+
+    uuid: str
+    config: DomainConfig
+    accelerator: str
+
+
+def write_header(fd: int, header: SaveHeader) -> None:
+    """Write the header of a save file that is not complete yet, and seek to where the stream begins."""
+    text = msgspec.json.encode(header)
+    content = _FIXED.pack(MAGIC, 0, len(text)) + text
+    if len(content) > HEADER_BYTES:
+        raise InternalError(f"the domain's configuration has {len(text)} bytes, too long for a save file")
+    os.ftruncate(fd, HEADER_BYTES)
+    os.pwrite(fd, content, 0)
+    os.lseek(fd, HEADER_BYTES, os.SEEK_SET)
+
+
+def mark_complete(fd: int) -> None:
+    """Enter the length of the stream: from now on the file counts as complete."""
+    length = os.fstat(fd).st_size - HEADER_BYTES
+    if length <= 0:
+        raise HostError("QEMU wrote an empty memory image")
+    os.pwrite(fd, struct.pack("<Q", length), len(MAGIC))
+
+
+def is_save_file(path: str) -> bool:
+    """Say whether the file begins as one of ours, complete or not."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def read_header(fd: int, *, where: str) -> SaveHeader:
+    """Check a save file, return what its header says, and seek to where the stream begins.
+
+    :raise SnapshotDamagedError: if it is not a save file, not complete or cut.
+    """
+    content = os.pread(fd, HEADER_BYTES, 0)
+    if len(content) < _FIXED.size or not content.startswith(MAGIC):
+        raise SnapshotDamagedError(f"{where} is not a save file of this toolstack")
+    _, length, text_length = _FIXED.unpack_from(content)
+    size = os.fstat(fd).st_size
+    if length == 0:
+        raise SnapshotDamagedError(f"save file {where} is not complete: its writing was interrupted")
+    if size < HEADER_BYTES + length:
+        raise SnapshotDamagedError(
+            f"save file {where} is cut: {size} bytes where {HEADER_BYTES + length} were written"
+        )
+    try:
+        header = msgspec.json.decode(content[_FIXED.size : _FIXED.size + text_length], type=SaveHeader)
+    except msgspec.MsgspecError as error:
+        raise SnapshotDamagedError(f"save file {where} has a damaged header: {error}") from error
+    os.lseek(fd, HEADER_BYTES, os.SEEK_SET)
+    return header

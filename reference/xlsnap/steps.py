@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The steps that plans are made of: plain data that can be journalled and read back.
+
+A step says what to do to the host or the store, never how. Each can be done again after an interruption:
+a step that finds its work done already succeeds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .domain import DomainConfig
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="step"):
+    """Base of all steps."""
+
+
+class DiskImage(msgspec.Struct, frozen=True):
+    """One disk of a domain as steps name it: vdev, absolute path of the image, its format."""
+
+    vdev: str
+    path: str
+    format: str
+
+
+class TaggedImage(msgspec.Struct, frozen=True):
+    """An image and the id of one of its internal snapshots: QEMU's tools take a name for an id."""
+
+    image: DiskImage
+    tag_id: str
+
+
+class PauseDomain(Step, frozen=True, tag="pause-domain"):
+    """Stop the virtual CPUs."""
+
+
+class ResumeDomain(Step, frozen=True, tag="resume-domain"):
+    """Let the virtual CPUs run again."""
+
+
+class StopDomain(Step, frozen=True, tag="stop-domain"):
+    """End the domain at once, as pulling the plug does."""
+
+
+class StartDomain(Step, frozen=True, tag="start-domain"):
+    """Start the domain afresh on the disks of `config`."""
+
+    config: DomainConfig
+    paused: bool = False
+
+
+class LoadSuccessor(Step, frozen=True, tag="load-successor"):
+    """Start a second process that loads the memory image and waits, disks untouched.
+
+    The domain goes on meanwhile; if the image turns out to be bad, nothing has happened to it.
+    """
+
+    config: DomainConfig
+    memory_image: str
+
+
+class DiscardSuccessor(Step, frozen=True, tag="discard-successor"):
+    """End the waiting process."""
+
+
+class PromoteSuccessor(Step, frozen=True, tag="promote-successor"):
+    """Give the waiting process the disks: it is the domain from now on."""
+
+    config: DomainConfig
+    memory_image: str
+    paused: bool
+    keep_domid: bool = False
+
+
+class TakeDiskSnapshots(Step, frozen=True, tag="take-disk-snapshots"):
+    """Take internal snapshots of all `disks` in one transaction."""
+
+    name: str
+    disks: tuple[DiskImage, ...]
+
+
+class DropDiskSnapshots(Step, frozen=True, tag="drop-disk-snapshots"):
+    """Delete the internal snapshots of that name from `disks`; one that is gone already is no error."""
+
+    name: str
+    disks: tuple[DiskImage, ...]
+
+
+class ApplyDiskSnapshots(Step, frozen=True, tag="apply-disk-snapshots"):
+    """Make the state of the internal snapshots the images' current state. The domain is stopped."""
+
+    disks: tuple[TaggedImage, ...]
+
+
+class SaveMemory(Step, frozen=True, tag="save-memory"):
+    """Write the memory of the paused domain to a new file."""
+
+    path: str
+
+
+class SyncFile(Step, frozen=True, tag="sync-file"):
+    """Make a file and its name durable."""
+
+    path: str
+
+
+class RemoveMemory(Step, frozen=True, tag="remove-memory"):
+    """Remove a memory image; one that is gone already is no error, a file that is not ours stays."""
+
+    path: str
+
+
+class WriteMetadata(Step, frozen=True, tag="write-metadata"):
+    """Store the metadata under its final name: from now on the snapshot exists."""
+
+    name: str
+    content: str
+
+
+class HideMetadata(Step, frozen=True, tag="hide-metadata"):
+    """Take the snapshot out of the list, keeping its metadata."""
+
+    name: str
+
+
+class ShowMetadata(Step, frozen=True, tag="show-metadata"):
+    """Put a hidden snapshot back into the list."""
+
+    name: str
+
+
+class ForgetMetadata(Step, frozen=True, tag="forget-metadata"):
+    """Remove the metadata, hidden or not."""
+
+    name: str
+
+
+AnyStep = (
+    PauseDomain
+    | ResumeDomain
+    | StopDomain
+    | StartDomain
+    | LoadSuccessor
+    | DiscardSuccessor
+    | PromoteSuccessor
+    | TakeDiskSnapshots
+    | DropDiskSnapshots
+    | ApplyDiskSnapshots
+    | SaveMemory
+    | SyncFile
+    | RemoveMemory
+    | WriteMetadata
+    | HideMetadata
+    | ShowMetadata
+    | ForgetMetadata
+)
+
+
+class PlannedStep(msgspec.Struct, frozen=True):
+    """A step and the one that takes it back, if it can be taken back."""
+
+    do: AnyStep
+    undo: AnyStep | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The steps of one operation.
+
+    ``irrevocable_after`` is the number of steps after which the only way is forward: an operation that
+    fails before is undone, one that fails later is finished by recovery. None: all can be undone.
+    """
+
+    operation: str
+    snapshot: str
+    steps: tuple[PlannedStep, ...]
+    irrevocable_after: int | None = None
+
+    def is_irrevocable(self, taken: int) -> bool:
+        """Say whether an operation of which `taken` steps took effect must be finished."""
+        return self.irrevocable_after is not None and taken >= self.irrevocable_after
+
+    @property
+    def irrevocable_steps(self) -> tuple[PlannedStep, ...]:
+        """The steps that recovery repeats to finish the operation, from the one that cannot be taken back.
+
+        All of them, also those that may be done: repeating the whole stretch is what is always right.
+        """
+        return self.steps[(self.irrevocable_after or 1) - 1 :]

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Metadata files, domain records and locks: all of the toolstack's own files.
+
+Files are written under a temporary name, synced and renamed, and their directory is synced, so that a
+reader sees the old content or the new one and nothing in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from . import savefile
+from .domain import DomainRecord
+from .errors import BusyError, HostError, InternalError, SnapshotDamagedError, UnknownDomainError
+from .layout import (
+    HIDDEN_PREFIX,
+    DomainPaths,
+    StateRoot,
+    make_private_directory,
+    name_of_metadata,
+)
+from .snapshot import DomainSnapshot, from_json
+
+LOCK_POLL_SECONDS = 0.01
+ROOT_LOCK_SECONDS = 10.0
+
+
+class Store:
+    """The files under one state root."""
+
+    def __init__(self, root: StateRoot) -> None:
+        self.root = root
+
+    # --- domains ----------------------------------------------------------------------------------------
+
+    def records(self) -> list[DomainRecord]:
+        """Return the records of all known domains, in the order of their ids; stopped ones come last."""
+        try:
+            uuids = sorted(os.listdir(self.root.domains))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise HostError(f"cannot read {self.root.domains}: {error.strerror}") from error
+        found = [record for uuid in uuids if (record := self._read_record(self.root.domain(uuid).record))]
+        return sorted(found, key=lambda record: (record.domid is None, record.domid or 0, record.name))
+
+    def resolve(self, ref: str) -> DomainRecord:
+        """Find a domain by name, id or uuid, in this order.
+
+        :raise UnknownDomainError: if there is none.
+        """
+        records = self.records()
+        for matches in (
+            lambda record: record.name == ref,
+            lambda record: record.domid is not None and str(record.domid) == ref,
+            lambda record: record.uuid == ref.lower(),
+        ):
+            for record in records:
+                if matches(record):
+                    return record
+        raise UnknownDomainError(f"no domain {ref!r}", hint="xlsnap list shows the domains")
+
+    def record(self, uuid: str) -> DomainRecord | None:
+        """Return the record of the domain with this uuid, if it is known."""
+        return self._read_record(self.root.domain(uuid).record)
+
+    def write_record(self, record: DomainRecord) -> None:
+        """Store what we know of a domain."""
+        paths = self.root.domain(record.uuid)
+        make_private_directory(paths.directory)
+        write_durably(paths.record, msgspec.json.encode(record))
+
+    def forget_domain(self, uuid: str) -> None:
+        """Remove the domain's directory with all that is in it, and its empty snapshot directory."""
+        paths = self.root.domain(uuid)
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(paths.directory):
+                os.unlink(entry.path)
+            os.rmdir(paths.directory)
+        with contextlib.suppress(OSError):
+            os.rmdir(paths.snapshots)
+
+    def allocate_domid(self) -> int:
+        """Return a domain id that was not used before under this root."""
+        counter = self.root.path / "next-domid"
+        with self.locked(self.root.lock, what=f"state root {self.root.path}", timeout=ROOT_LOCK_SECONDS):
+            try:
+                domid = int(counter.read_text())
+            except (FileNotFoundError, ValueError):
+                domid = max((record.domid or 0 for record in self.records()), default=0) + 1
+            counter.write_text(str(domid + 1))
+        return domid
+
+    def _read_record(self, path: Path) -> DomainRecord | None:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=DomainRecord)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise HostError(f"cannot read {path}: {error.strerror}") from error
+        except msgspec.MsgspecError as error:
+            raise InternalError(f"{path}: not a domain record: {error}") from error
+
+    # --- snapshots --------------------------------------------------------------------------------------
+
+    def snapshots(self, uuid: str) -> dict[str, DomainSnapshot]:
+        """Return all complete snapshots of a domain by name, ordered by creation time."""
+        directory = self.root.domain(uuid).snapshots
+        try:
+            filenames = os.listdir(directory)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise HostError(f"cannot read {directory}: {error.strerror}") from error
+        found = []
+        for filename in filenames:
+            name = name_of_metadata(filename)
+            if name is None:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile: no longer there
+                snapshot = self._read_metadata(directory / filename)
+                if snapshot.name != name:
+                    raise SnapshotDamagedError(f"{directory / filename} describes snapshot {snapshot.name!r}")
+                found.append(snapshot)
+        return {snapshot.name: snapshot for snapshot in sorted(found, key=lambda item: item.sort_key)}
+
+    def hidden_names(self, uuid: str) -> list[str]:
+        """Return the names of snapshots that are not complete or being deleted."""
+        try:
+            filenames = os.listdir(self.root.domain(uuid).snapshots)
+        except FileNotFoundError:
+            return []
+        return [name for filename in filenames if (name := name_of_metadata(filename, HIDDEN_PREFIX))]
+
+    def write_metadata(self, paths: DomainPaths, name: str, content: bytes) -> None:
+        """Store the metadata of a snapshot, under its hidden name first."""
+        make_private_directory(paths.snapshots)
+        write_durably(paths.metadata(name), content, temporary=paths.hidden_metadata(name))
+
+    def hide_metadata(self, paths: DomainPaths, name: str) -> None:
+        """Take a snapshot out of the list; once more is no error."""
+        _rename_durably(paths.metadata(name), paths.hidden_metadata(name))
+
+    def show_metadata(self, paths: DomainPaths, name: str) -> None:
+        """Put a hidden snapshot back into the list; once more is no error."""
+        _rename_durably(paths.hidden_metadata(name), paths.metadata(name))
+
+    def forget_metadata(self, paths: DomainPaths, name: str) -> None:
+        """Remove the metadata of a snapshot, hidden or not; once more is no error."""
+        for path in (paths.metadata(name), paths.hidden_metadata(name)):
+            path.unlink(missing_ok=True)
+        sync_directory(paths.snapshots)
+
+    def _read_metadata(self, path: Path) -> DomainSnapshot:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise HostError(f"cannot read {path}: {error.strerror}") from error
+        return from_json(content, where=str(path))
+
+    # --- locks ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def locked(self, path: Path, *, what: str, timeout: float) -> Iterator[None]:
+        """Hold a lock file; wait for at most `timeout` seconds.
+
+        :raise BusyError: if another process keeps it longer.
+        """
+        from filelock import FileLock, Timeout
+
+        make_private_directory(path.parent)
+        lock = FileLock(path, mode=0o600, is_singleton=False, thread_local=False)
+        try:
+            lock.acquire(timeout=timeout, poll_interval=LOCK_POLL_SECONDS)
+        except Timeout:
+            raise BusyError(
+                f"{what} is busy: another operation holds {path}",
+                hint=f"waited {timeout:g} s; try again when it has finished",
+            ) from None
+        except OSError as error:
+            raise HostError(f"cannot lock {path}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def new_file_problem(path: str) -> str | None:
+    """Say why a new file cannot be made at `path` by us, or None. It must be absolute and not exist."""
+    if not os.path.isabs(path):
+        return "not an absolute path"
+    parent = os.path.dirname(path)
+    if os.path.lexists(path):
+        return "exists already"
+    if not os.path.isdir(parent):
+        return f"{parent} is not a directory"
+    if not os.access(parent, os.W_OK | os.X_OK):
+        return f"no permission to write in {parent}"
+    return None
+
+
+def prepare_parent(path: str, paths: DomainPaths) -> None:
+    """Create the domain's snapshot directory if `path` is in it; other directories are the user's."""
+    if Path(path).parent == paths.snapshots:
+        make_private_directory(paths.snapshots)
+
+
+def memory_image_problem(path: str, uuid: str) -> str | None:
+    """Say why a memory image cannot be loaded, or None."""
+    try:
+        with open(path, "rb") as file:
+            header = savefile.read_header(file.fileno(), where=path)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    except SnapshotDamagedError as error:
+        return error.message
+    if header.uuid != uuid:
+        return f"{path} belongs to the domain with uuid {header.uuid}"
+    return None
+
+
+def remove_memory_image(path: str) -> None:
+    """Remove a memory image; a missing one is no error, a file that is not one of ours stays."""
+    if os.path.islink(path) or not savefile.is_save_file(path):
+        return
+    try:
+        os.unlink(path)
+    except OSError as error:
+        raise HostError(f"cannot remove memory image {path}: {error.strerror}") from error
+    sync_directory(Path(path).parent)
+
+
+def write_durably(path: Path, content: bytes, *, temporary: Path | None = None) -> None:
+    """Write a file of mode 0600 so that it has its old or its new content at any time.
+
+    :raise HostError: if that fails; the temporary file is removed then.
+    """
+    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns():x}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(fd, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(fd)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise HostError(f"cannot write {path}: {error.strerror}", hint=_space_hint(error)) from error
+
+
+def _space_hint(error: OSError) -> str | None:
+    return "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: str) -> None:
+    """Make a file's content and its name durable.
+
+    :raise HostError: if the file system reports an error only now.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        sync_directory(Path(path).parent)
+    except OSError as error:
+        raise HostError(f"cannot sync {path}: {error.strerror}", hint=_space_hint(error)) from error
+
+
+def _rename_durably(source: Path, target: Path) -> None:
+    try:
+        os.rename(source, target)
+    except FileNotFoundError:
+        if not target.exists():
+            raise HostError(f"{source} is gone") from None
+        return
+    except OSError as error:
+        raise HostError(f"cannot rename {source}: {error.strerror}") from error
+    sync_directory(target.parent)
+
