@@ -85,6 +85,9 @@ class Host(Protocol):
     async def inspect(self, record: DomainRecord, disks: Sequence[DiskImage]) -> list[ImageState]:
         """Look at images, whether the domain has them open or not."""
 
+    async def attach(self, record: DomainRecord) -> None:
+        """Connect to the domain, if it is active, for the operation that holds its lock."""
+
     async def release(self, record: DomainRecord) -> None:
         """Let go of connections to this domain, so that other programs can use them."""
 

@@ -304,6 +304,7 @@ class Toolstack:
             if interrupted is not None:
                 await self._recover(run, interrupted.plan.operation, lambda: run.recover(interrupted))
             try:
+                await self.host.attach(run.record)
                 yield run
             finally:
                 await self.host.release(run.record)

@@ -60,6 +60,12 @@ class QemuHost:
         self._reap()
         return record.process is not None and process.living_pid(self._paths(record)) is not None
 
+    async def attach(self, record: DomainRecord) -> None:
+        """Connect to the domain's control monitor; the domain's lock must be held."""
+        if self.is_active(record):
+            with contextlib.suppress(QemuDiedError):
+                await self._connect(self._paths(record))
+
     async def run_state(self, record: DomainRecord) -> RunState | None:
         """Ask QEMU, on the monitor that operations leave free."""
         if not self.is_active(record):

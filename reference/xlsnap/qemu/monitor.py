@@ -98,6 +98,7 @@ class Monitor:
             while True:
                 status = await self._next_status(events, PROGRESS_SECONDS)
                 if status == "completed":
+                    await self._leave_migration_states()
                     return
                 if status == "failed":
                     info = await self.execute("query-migrate")
@@ -108,6 +109,12 @@ class Monitor:
                     if now == transferred:
                         raise HostTimeoutError(f"{command} made no progress for {PROGRESS_SECONDS:g} s")
                     transferred = now
+
+    async def _leave_migration_states(self) -> None:
+        """Wait until QEMU has done with a migration: it announces the end a little before, and refuses `cont`."""
+        async with asyncio.timeout(PROGRESS_SECONDS):
+            while (await self.execute("query-status"))["status"] in {"finish-migrate", "inmigrate"}:
+                await asyncio.sleep(0.0005)
 
     async def _next_status(self, events: EventListener, timeout: float) -> str | None:
         """Return the status in the next migration event, or None if none comes in time."""
