@@ -104,7 +104,9 @@ class DomainInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Keys of xl.cfg that describe what this toolstack does not offer; silence would mislead.
-_WITHOUT_EFFECT = frozenset({"vif", "pci", "usbdev", "vfb", "vtpm", "p9", "nics", "maxmem", "maxvcpus", "cpus"})
+_WITHOUT_EFFECT = frozenset(
+    {"vif", "pci", "usbdev", "vfb", "vtpm", "p9", "nics", "maxmem", "maxvcpus", "cpus"}
+)
 
 _ACTIONS = ("destroy", "restart", "preserve")
 
@@ -140,11 +142,14 @@ class _Reader:
             on_reboot=self.action("on_reboot", "restart"),
             on_crash=self.action("on_crash", "destroy"),
             warnings=tuple(
-                f"{self.filename}: {key} has no effect here" for key in sorted(_WITHOUT_EFFECT & self.raw.keys())
+                f"{self.filename}: {key} has no effect here"
+                for key in sorted(_WITHOUT_EFFECT & self.raw.keys())
             ),
         )
         if self.problems:
-            raise ConfigFileError(f"{self.filename}: not a usable domain configuration", details=tuple(self.problems))
+            raise ConfigFileError(
+                f"{self.filename}: not a usable domain configuration", details=tuple(self.problems)
+            )
         return config
 
     def problem(self, text: str) -> None:

@@ -42,17 +42,25 @@ class ObservedDomain(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: Mapping[str, DomainSnapshot]
 
     def snapshot(self, name: str) -> DomainSnapshot:
-        """Return the snapshot of this name; a name that looks like a number is a name all the same."""
-        try:
-            return self.snapshots[name]
-        except KeyError:
-            raise UnknownSnapshotError(
-                f"domain {self.name!r} has no snapshot {name!r}", hint="snapshot-list shows the names"
-            ) from None
+        """Return the snapshot of this name."""
+        return find_snapshot(self.name, self.snapshots, name)
+
+
+def find_snapshot(domain: str, snapshots: Mapping[str, DomainSnapshot], name: str) -> DomainSnapshot:
+    """Return the snapshot of this name; a name that looks like a number is a name all the same.
+
+    :raise UnknownSnapshotError: if there is none.
+    """
+    try:
+        return snapshots[name]
+    except KeyError:
+        raise UnknownSnapshotError(
+            f"domain {domain!r} has no snapshot {name!r}", hint="snapshot-list shows the names"
+        ) from None
 
 
 class ObservedDisk(msgspec.Struct, frozen=True):
-    """A disk that a snapshot needs, with the id of its tag; ``problem`` says what is wrong, None if nothing."""
+    """A disk that a snapshot needs, with the id of its tag, or what is wrong with it."""
 
     image: DiskImage
     tag_id: str = ""
@@ -115,11 +123,15 @@ def choose_disks(domain: ObservedDomain, request: SnapshotRequest) -> tuple[Disk
             disk = domain.config.disk(wanted.vdev)
             if disk is None:
                 known = ", ".join(str(disk.vdev) for disk in domain.config.disks) or "none"
-                raise DiskChoiceError(f"domain {domain.name!r} has no disk {wanted.vdev!r}", hint=f"disks: {known}")
+                raise DiskChoiceError(
+                    f"domain {domain.name!r} has no disk {wanted.vdev!r}", hint=f"disks: {known}"
+                )
             if disk in chosen:
                 raise DiskChoiceError(f"disk {wanted.vdev} is named twice", hint="name each disk once")
             if not disk.readwrite or disk.is_cdrom:
-                raise DiskChoiceError(f"disk {wanted.vdev} is read-only: there is nothing to snapshot", hint="leave it out")
+                raise DiskChoiceError(
+                    f"disk {wanted.vdev} is read-only: there is nothing to snapshot", hint="leave it out"
+                )
             if wanted.type == "external":
                 raise DiskChoiceError(
                     f"disk {wanted.vdev}: external snapshots are not supported by this version",
@@ -306,7 +318,7 @@ def plan_revert(
         problems.insert(0, f"memory image: {memory_problem}")
     if problems:
         raise SnapshotDamagedError(
-            f"snapshot {snapshot.name!r} of domain {domain.name!r} cannot be reverted to: {'; '.join(problems)}",
+            f"cannot revert domain {domain.name!r} to snapshot {snapshot.name!r}: {'; '.join(problems)}",
             hint="the domain was left as it is",
         )
     config = snapshot_config(domain, snapshot)

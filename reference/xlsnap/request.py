@@ -48,7 +48,7 @@ def combine(
     externals = [disk.vdev for disk in config.disks or () if disk.type == "external"]
     if disk_only and externals:
         raise ConfigConflictError(
-            f"option -D makes internal snapshots, the configuration file asks for an external one of {externals[0]}",
+            f"option -D makes internal snapshots, the file asks for an external one of {externals[0]}",
             hint="drop -D: a file without memory is disk-only already",
         )
     return SnapshotRequest(

@@ -214,8 +214,10 @@ def prepare_parent(path: str, paths: DomainPaths) -> None:
         make_private_directory(paths.snapshots)
 
 
-def memory_image_problem(path: str, uuid: str) -> str | None:
-    """Say why a memory image cannot be loaded, or None."""
+def memory_image_problem(path: str | None, uuid: str) -> str | None:
+    """Say why a memory image cannot be loaded, or None; a disk-only snapshot has none to load."""
+    if path is None:
+        return None
     try:
         with open(path, "rb") as file:
             header = savefile.read_header(file.fileno(), where=path)
@@ -301,4 +303,3 @@ def _rename_durably(source: Path, target: Path) -> None:
     except OSError as error:
         raise HostError(f"cannot rename {source}: {error.strerror}") from error
     sync_directory(target.parent)
-

@@ -92,7 +92,7 @@ class Toolstack:
         """Find a domain by name, id or uuid."""
         return self.store.resolve(ref)
 
-    async def list(self, ref: str | None = None) -> list[DomainInfo]:
+    async def domains(self, ref: str | None = None) -> list[DomainInfo]:
         """Describe the active domains; with `ref` that domain, active or stopped."""
         records = [self.resolve(ref)] if ref is not None else self.store.records()
         found = [await self._info(record) for record in records]
@@ -170,11 +170,13 @@ class Toolstack:
     ) -> DomainInfo:
         """Make a domain of this configuration known and active."""
         _check_files_exist(config)
-        with self.store.locked(self.root.lock, what=f"state root {self.root.path}", timeout=ROOT_LOCK_SECONDS):
+        with self.store.locked(
+            self.root.lock, what=f"state root {self.root.path}", timeout=ROOT_LOCK_SECONDS
+        ):
             record = self._record_for(config)
             self.store.write_record(record)
         try:
-            async with self._operating(record.uuid) as run:
+            async with self.operating(record.uuid) as run:
                 _refuse_active(self.host, run.record)
                 run.update(config=record.config, name=record.name)
                 await run.execute(plan(record.config, paused=paused))
@@ -235,14 +237,16 @@ class Toolstack:
 
     async def snapshot_revert(self, ref: str, name: str, *, paused: bool = False) -> DomainInfo:
         """Return a domain, active or stopped, to a snapshot (XLS-REVERT)."""
-        async with self._operating(self.resolve(ref).uuid) as run:
+        async with self.operating(self.resolve(ref).uuid) as run:
             domain = await self._observe(run.record)
             snapshot = domain.snapshot(name)
             plan = planning.plan_revert(
                 domain,
                 snapshot,
                 disks=await self._observe_disks(run.record, snapshot),
-                memory_problem=files.memory_image_problem(snapshot.memory, domain.uuid) if snapshot.memory else None,
+                memory_problem=files.memory_image_problem(snapshot.memory, domain.uuid)
+                if snapshot.memory
+                else None,
                 paused=paused,
             )
             await run.execute(plan)
@@ -250,7 +254,7 @@ class Toolstack:
 
     async def snapshot_delete(self, ref: str, name: str) -> None:
         """Delete a snapshot of a domain, active or stopped (XLS-DELETE)."""
-        async with self._operating(self.resolve(ref).uuid) as run:
+        async with self.operating(self.resolve(ref).uuid) as run:
             domain = await self._observe(run.record)
             snapshot = domain.snapshot(name)
             disks = await self._observe_disks(run.record, snapshot)
@@ -281,7 +285,9 @@ class Toolstack:
             snapshots=self.store.snapshots(record.uuid),
         )
 
-    async def _observe_disks(self, record: DomainRecord, snapshot: DomainSnapshot) -> tuple[ObservedDisk, ...]:
+    async def _observe_disks(
+        self, record: DomainRecord, snapshot: DomainSnapshot
+    ) -> tuple[ObservedDisk, ...]:
         states = await self.host.inspect(record, planning.snapshot_disks(snapshot))
         return tuple(
             planning.observe_disk(disk, state) for disk, state in zip(snapshot.disks, states, strict=True)
@@ -290,8 +296,11 @@ class Toolstack:
     # --- locks and records ------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _operating(self, uuid: str) -> AsyncIterator[Executor]:
-        """Hold the domain's lock, finish or undo what was interrupted, and give an executor."""
+    async def operating(self, uuid: str) -> AsyncIterator[Executor]:
+        """Hold the domain's lock, finish or undo what was interrupted, and give an executor.
+
+        For those who bring their own operations; all of ours go through it.
+        """
         paths = self.root.domain(uuid)
         known = self.store.record(uuid)
         what = f"domain {known.name!r}" if known else f"domain {uuid}"
@@ -314,13 +323,13 @@ class Toolstack:
             await recover()  # type: ignore[misc]
         except XlsnapError as error:
             raise HostError(
-                f"an interrupted {operation} of domain {run.record.name!r} could not be finished: {error.message}",
+                f"cannot finish an interrupted {operation} of domain {run.record.name!r}: {error.message}",
                 hint="mend the cause and try again",
             ) from error
 
     @contextlib.asynccontextmanager
     async def _active(self, ref: str) -> AsyncIterator[Executor]:
-        async with self._operating(self.resolve(ref).uuid) as run:
+        async with self.operating(self.resolve(ref).uuid) as run:
             self._check_active(run.record)
             yield run
 
@@ -370,10 +379,10 @@ def _refuse_active(host: Host, record: DomainRecord) -> None:
 
 def _check_files_exist(config: DomainConfig) -> None:
     """Refuse a configuration that names files which are not there, before anything is started."""
-    named = {str(disk.vdev): disk.target for disk in config.disks if disk.target}
+    named: dict[str, str | None] = {str(disk.vdev): disk.target for disk in config.disks}
     named |= {"kernel": config.kernel, "ramdisk": config.ramdisk, "bios_path_override": config.bios}
     for what, path in named.items():
-        if path is None:
+        if not path:
             continue
         try:
             os.stat(path)

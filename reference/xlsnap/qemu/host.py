@@ -149,7 +149,9 @@ class QemuHost:
             except (QemuDiedError, QmpError) as error:
                 words = process.last_words(paths) or error
                 await self._discard(paths)
-                raise SnapshotDamagedError(f"QEMU cannot load memory image {memory_image}: {words}") from error
+                raise SnapshotDamagedError(
+                    f"QEMU cannot load memory image {memory_image}: {words}"
+                ) from error
             except BaseException:
                 await self._discard(paths)
                 raise
@@ -222,7 +224,9 @@ class QemuHost:
                 if (await monitor.execute("query-status"))["status"] == "postmigrate":
                     await self._activate(monitor, record.config)  # QEMU would abort on an inactive disk
                 node = node_name(state.image.vdev, state.image.format)
-                await monitor.execute("blockdev-snapshot-delete-internal-sync", {"device": node, "name": name})
+                await monitor.execute(
+                    "blockdev-snapshot-delete-internal-sync", {"device": node, "name": name}
+                )
             else:
                 await images.drop_tag(state.image, name)
 
@@ -299,7 +303,12 @@ class QemuHost:
         return sorted(int(match[1]) for entry in entries if (match := _PROCESS_DIRECTORY.fullmatch(entry)))
 
     async def _spawn(
-        self, record: DomainRecord, config: DomainConfig, *, paused: bool = False, accelerator: str | None = None
+        self,
+        record: DomainRecord,
+        config: DomainConfig,
+        *,
+        paused: bool = False,
+        accelerator: str | None = None,
     ) -> tuple[int, ProcessPaths, str]:
         """Start a process; with an accelerator given, one that waits for a memory image that fits to it."""
         self._reap()

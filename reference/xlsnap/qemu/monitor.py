@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qemu.qmp import ConnectError, EventListener, ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate
+from qemu.qmp import (
+    ConnectError,
+    EventListener,
+    ExecInterruptedError,
+    ExecuteError,
+    QMPClient,
+    QMPError,
+    Runstate,
+)
 
 from ..errors import HostTimeoutError, QemuDiedError, QmpError
 from .process import ProcessPaths, directory_address, last_words, living_pid
@@ -111,7 +119,7 @@ class Monitor:
                     transferred = now
 
     async def _leave_migration_states(self) -> None:
-        """Wait until QEMU has done with a migration: it announces the end a little before, and refuses `cont`."""
+        """Wait until QEMU has done with a migration: between announcing its end and that it refuses `cont`."""
         async with asyncio.timeout(PROGRESS_SECONDS):
             while (await self.execute("query-status"))["status"] in {"finish-migrate", "inmigrate"}:
                 await asyncio.sleep(0.0005)
@@ -123,7 +131,8 @@ class Monitor:
         try:
             await asyncio.wait({event, changed}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if event.done():
-                return str(event.result()["data"]["status"])
+                data: Any = event.result()["data"]
+                return str(data["status"])
             if changed.done() or self._client.runstate is not Runstate.RUNNING:
                 raise _died(self._paths, EOFError("monitor closed"))
             return None

@@ -120,7 +120,10 @@ def spawn(
         paths.directory.mkdir(mode=0o700)
         with contextlib.ExitStack() as stack:
             sockets = Sockets(
-                *(stack.enter_context(_listening(path)) for path in (paths.control, paths.status, paths.console))
+                *(
+                    stack.enter_context(_listening(path))
+                    for path in (paths.control, paths.status, paths.console)
+                )
             )
             log = stack.enter_context(open(os.open(paths.log, os.O_WRONLY | os.O_CREAT, 0o600), "wb"))
             arguments = command_line(
@@ -216,5 +219,3 @@ def cpu_seconds(paths: ProcessPaths) -> float:
     except psutil.Error:
         return 0.0
     return times.user + times.system if times else 0.0
-
-
