@@ -35,8 +35,9 @@ class Executor:
     async def execute(self, plan: Plan) -> None:
         """Carry out all steps of a plan, or none.
 
-        When a step fails, the steps before it are taken back and its error is raised. After the point of
-        no return the journal stays, and the next command on the domain finishes the operation.
+        When a step fails, it and those before it are taken back and its error is raised: it may have
+        taken effect in part, as when QEMU dies in the middle. After the point of no return the journal
+        stays, and the next command on the domain finishes the operation.
         """
         journal = Journal(self.paths.journal)
         journal.open(plan)
@@ -50,7 +51,7 @@ class Executor:
                 journal.close(keep=True)
                 _add_hint(error, "the next command on this domain tries to finish it")
             else:
-                undone = await self._undo(plan, taken, error)
+                undone = await self._undo(plan, taken + 1, error)
                 journal.close(keep=not undone)
             raise
         journal.close()
@@ -116,7 +117,7 @@ async def _pause(run: Executor, step: do.PauseDomain) -> None:
 
 
 async def _resume(run: Executor, step: do.ResumeDomain) -> None:
-    if run.host.is_active(run.record):  # as an undo it must not fail because QEMU died
+    if run.host.is_active(run.record) or not step.if_active:
         await run.host.resume(run.record)
 
 

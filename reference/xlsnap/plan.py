@@ -7,7 +7,7 @@ returns the steps of the operation in order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -174,6 +174,24 @@ def describe(
     )
 
 
+_PAUSE = PlannedStep(do.PauseDomain(), do.ResumeDomain(if_active=True))
+
+
+def check_tags_free(domain: ObservedDomain, name: str, states: Sequence[ImageState]) -> None:
+    """Refuse a name that an image has already as a tag, though no metadata of ours tells of it.
+
+    Undoing deletes tags by name, so that a name must be ours alone before anything is done.
+
+    :raise NameTakenError: naming the image.
+    """
+    for state in states:
+        if any(tag == name for _, tag in state.tags):
+            raise NameTakenError(
+                f"disk {state.image.vdev} of domain {domain.name!r} has a snapshot {name!r} already",
+                hint=f"not one of ours: choose another name, or delete it from {state.image.path} with qemu-img",
+            )
+
+
 def plan_create(
     domain: ObservedDomain, snapshot: DomainSnapshot, *, memory_problem: str | None = None
 ) -> Plan:
@@ -193,7 +211,7 @@ def plan_create(
     runs = domain.run_state is not RunState.PAUSED
     steps: list[PlannedStep] = []
     if runs:
-        steps.append(PlannedStep(do.PauseDomain(), do.ResumeDomain()))
+        steps.append(_PAUSE)
     if disks:
         name = snapshot.name
         steps.append(
@@ -250,7 +268,7 @@ def plan_start(config: DomainConfig, *, paused: bool) -> Plan:
 
 def plan_save(domain: ObservedDomain, path: str, *, leave: Literal["destroy", "running", "paused"]) -> Plan:
     """Plan the writing of a domain's memory to a file, as `xl save` does."""
-    steps = [] if domain.run_state is RunState.PAUSED else [PlannedStep(do.PauseDomain(), do.ResumeDomain())]
+    steps = [] if domain.run_state is RunState.PAUSED else [_PAUSE]
     steps.append(PlannedStep(do.SaveMemory(path=path), do.RemoveMemory(path=path)))
     if leave == "paused":
         steps.append(PlannedStep(do.SyncFile(path=path)))

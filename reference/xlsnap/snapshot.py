@@ -86,6 +86,7 @@ class DomainSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         return (self.creation_time, order if isinstance(order, int) else 0, self.name)
 
 
+_RawDisks = list[dict[str, Any]]
 _DISK_FIELDS = ("device", "name", "file", "format", "path", "type")
 _DOMAIN_FIELDS = (
     *("name", "description", "creation_time", "memory", "type"),
@@ -113,12 +114,12 @@ def from_json(data: bytes, *, where: str) -> DomainSnapshot:
     """
     try:
         raw = msgspec.json.decode(data, type=dict[str, Any])
-        disks = tuple(_disk_from(item) for item in raw.get("disks") or ())
+        disks = tuple(_disk_from(item) for item in msgspec.convert(raw.get("disks") or [], _RawDisks))
         known = {key: raw[key] for key in _DOMAIN_FIELDS if key != "disks" and raw.get(key) is not None}
         extra = {key: item for key, item in raw.items() if key not in _DOMAIN_FIELDS}
         snapshot = msgspec.convert(known, DomainSnapshot)
         return msgspec.structs.replace(snapshot, disks=disks, extra=extra)
-    except (msgspec.MsgspecError, TypeError) as error:
+    except msgspec.MsgspecError as error:
         raise SnapshotDamagedError(f"{where}: not snapshot metadata: {error}") from error
 
 

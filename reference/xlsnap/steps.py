@@ -36,7 +36,9 @@ class PauseDomain(Step, frozen=True, tag="pause-domain"):
 
 
 class ResumeDomain(Step, frozen=True, tag="resume-domain"):
-    """Let the virtual CPUs run again."""
+    """Let the virtual CPUs run again; with `if_active` a domain that has died meanwhile is no error."""
+
+    if_active: bool = False
 
 
 class StopDomain(Step, frozen=True, tag="stop-domain"):

@@ -216,6 +216,8 @@ class Toolstack:
             planning.check_can_snapshot(domain)
             now_ns = time.time_ns()
             name = planning.choose_name(domain, request, now_ns // 1_000_000_000)
+            disks = planning.choose_disks(domain, request)
+            planning.check_tags_free(domain, name, await self.host.inspect(run.record, disks))
             memory_path = None
             if request.memory:
                 memory_path = request.memory_path or str(run.paths.memory_image(name))
@@ -224,7 +226,7 @@ class Toolstack:
                 request,
                 name=name,
                 memory_path=memory_path,
-                disks=planning.choose_disks(domain, request),
+                disks=disks,
                 now_ns=now_ns,
             )
             problem = None

@@ -28,7 +28,7 @@ _SUCCESS = _EXIT_VALUE << 1 | 1  # what isa-debug-exit makes of it
 
 # At f000:0000: enter 32-bit protected mode, wire the local APIC and the interrupt controller as no firmware
 # has done it, set the timer to about 1 kHz, count 20 ticks in EBX with HLT in between, and leave through the
-# debug port. Interrupts in protected mode are where a half-working KVM fails (seen: emulation failure at IRET).
+# debug port. Interrupts in protected mode are where a half-working KVM fails (seen: at IRET).
 _CODE = bytes.fromhex(
     "fa 2e660f011630000f20c00c010f22c0 66ea3c000f000800"  # cli; lgdt; cr0.pe = 1; jump to 32-bit code
     "0000000000000000 ffff0000009acf00 ffff00000092cf00"  # descriptors: null, flat code, flat data

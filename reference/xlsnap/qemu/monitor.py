@@ -119,7 +119,7 @@ class Monitor:
                     transferred = now
 
     async def _leave_migration_states(self) -> None:
-        """Wait until QEMU has done with a migration: between announcing its end and that it refuses `cont`."""
+        """Wait until QEMU has done with a migration: after announcing its end it refuses `cont` a while."""
         async with asyncio.timeout(PROGRESS_SECONDS):
             while (await self.execute("query-status"))["status"] in {"finish-migrate", "inmigrate"}:
                 await asyncio.sleep(0.0005)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Execution of plans: what is done, what is taken back, and what is left for recovery."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xlsnap import steps as do
+from xlsnap.domain import DomainConfig, DomainRecord
+from xlsnap.errors import HostError, XlsnapError
+from xlsnap.executor import Executor
+from xlsnap.host import Started
+from xlsnap.journal import Interrupted, Journal
+from xlsnap.layout import StateRoot
+from xlsnap.steps import AnyStep, DiskImage, Plan, PlannedStep, TaggedImage
+from xlsnap.store import Store
+
+UUID = "00000000-0000-4000-8000-000000000001"
+DISK = DiskImage("hda", "/img/a.qcow2", "qcow2")
+TAKE = do.TakeDiskSnapshots(name="s", disks=(DISK,))
+DROP = do.DropDiskSnapshots(name="s", disks=(DISK,))
+APPLY = do.ApplyDiskSnapshots(disks=(TaggedImage(DISK, "1"),))
+
+
+class RecordingHost:
+    """Notes what it is told, and fails where it should."""
+
+    def __init__(self, fails: Sequence[str] = ()) -> None:
+        self.fails = fails
+        self.calls: list[str] = []
+
+    def is_active(self, record: DomainRecord) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*args: object, **kwargs: object) -> Started:
+            self.calls.append(name)
+            if name in self.fails:
+                raise HostError(f"{name} failed")
+            return Started(1, "tcg")
+
+        return call
+
+
+def run(tmp_path: Path, *fails: str) -> tuple[Executor, RecordingHost]:
+    host = RecordingHost(fails)
+    record = DomainRecord(uuid=UUID, name="d1", config=DomainConfig(name="d1", uuid=UUID))
+    store = Store(StateRoot.at(tmp_path))
+    store.write_record(record)
+    return Executor(host, store, record), host  # type: ignore[arg-type]
+
+
+def plan(*steps: AnyStep | tuple[AnyStep, AnyStep], irrevocable_after: int | None = None) -> Plan:
+    planned = tuple(PlannedStep(*step) if isinstance(step, tuple) else PlannedStep(step) for step in steps)
+    return Plan(operation="test", snapshot="s", steps=planned, irrevocable_after=irrevocable_after)
+
+
+PAUSE = (do.PauseDomain(), do.ResumeDomain())
+
+
+def test_steps_are_done_in_order_and_the_journal_goes_away(tmp_path: Path) -> None:
+    executor, host = run(tmp_path)
+    asyncio.run(executor.execute(plan(PAUSE, (TAKE, DROP), do.ResumeDomain())))
+    assert host.calls == ["pause", "take_disk_snapshots", "resume"]
+    assert Journal(executor.paths.journal).interrupted() is None
+
+
+def test_a_failing_step_and_those_before_it_are_taken_back_in_reverse(tmp_path: Path) -> None:
+    executor, host = run(tmp_path, "take_disk_snapshots")
+    with pytest.raises(HostError, match="take_disk_snapshots failed"):
+        asyncio.run(executor.execute(plan(PAUSE, (TAKE, DROP), (do.StopDomain(), do.DiscardSuccessor()))))
+    assert host.calls == ["pause", "take_disk_snapshots", "drop_disk_snapshots", "resume"]
+    assert Journal(executor.paths.journal).interrupted() is None
+
+
+def test_the_first_error_is_the_one_reported_when_undoing_fails_too(tmp_path: Path) -> None:
+    executor, host = run(tmp_path, "stop", "drop_disk_snapshots")
+    with pytest.raises(HostError, match="stop failed") as caught:
+        asyncio.run(executor.execute(plan(PAUSE, (TAKE, DROP), do.StopDomain())))
+    assert "drop_disk_snapshots failed" in str(caught.value)
+    assert host.calls[-1] == "resume"  # the rest is taken back all the same
+    assert Journal(executor.paths.journal).interrupted() is not None
+
+
+def test_after_the_point_of_no_return_nothing_is_undone_and_the_journal_stays(tmp_path: Path) -> None:
+    executor, host = run(tmp_path, "apply_disk_snapshots")
+    revert = plan(
+        (do.LoadSuccessor(config=executor.record.config, memory_image="/m"), do.DiscardSuccessor()),
+        *(do.StopDomain(), APPLY, do.ResumeDomain()),
+        irrevocable_after=2,
+    )
+    with pytest.raises(HostError, match="the next command on this domain tries to finish it"):
+        asyncio.run(executor.execute(revert))
+    assert host.calls[-1] == "apply_disk_snapshots"
+    interrupted = Journal(executor.paths.journal).interrupted()
+    assert interrupted is not None
+    host.fails, host.calls = (), []
+    asyncio.run(executor.recover(interrupted))
+    assert host.calls == ["stop", "apply_disk_snapshots", "resume"]
+    assert Journal(executor.paths.journal).interrupted() is None
+
+
+@pytest.mark.parametrize(
+    ("begun", "calls"),
+    [
+        (0, []),
+        (1, ["resume"]),
+        (2, ["drop_disk_snapshots", "resume"]),
+        (3, ["drop_disk_snapshots", "resume"]),
+    ],
+)
+def test_recovery_takes_back_every_step_that_had_begun(tmp_path: Path, begun: int, calls: list[str]) -> None:
+    executor, host = run(tmp_path)
+    create = plan(PAUSE, (TAKE, DROP), do.ResumeDomain())
+    asyncio.run(executor.recover(Interrupted(create, begun)))
+    assert host.calls == calls
+
+
+def test_a_bug_in_a_step_is_undone_like_a_failure(tmp_path: Path) -> None:
+    executor, host = run(tmp_path)
+    broken = do.SyncFile(path="\0")
+    with pytest.raises(ValueError, match="null byte"):
+        asyncio.run(executor.execute(plan(PAUSE, broken)))
+    assert host.calls == ["pause", "resume"]
+
+
+def test_nothing_is_done_when_the_journal_cannot_be_written(tmp_path: Path) -> None:
+    executor, host = run(tmp_path)
+    executor.paths.journal.mkdir()
+    with pytest.raises(XlsnapError):
+        asyncio.run(executor.execute(plan(PAUSE)))
+    assert host.calls == []

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Plans: what is refused before anything is touched, and which steps come in which order."""
+
+import msgspec
+import pytest
+from xlsnap import plan as planning
+from xlsnap import steps as do
+from xlsnap.domain import DomainConfig, RunState
+from xlsnap.errors import (
+    BadNameError,
+    DiskChoiceError,
+    DomainStateError,
+    MemoryPathError,
+    NameTakenError,
+    SnapshotDamagedError,
+    UnknownSnapshotError,
+)
+from xlsnap.host import ImageState
+from xlsnap.plan import ObservedDisk, ObservedDomain
+from xlsnap.request import SnapshotRequest
+from xlsnap.snapshot import DiskSnapshot, DomainSnapshot
+from xlsnap.steps import DiskImage, Plan
+from xlsnap_grammars import DiskSpec, SnapshotDisk
+
+NOW_NS = 1_700_000_000_000_000_042
+HDA = DiskSpec(target="/img/a.qcow2", format="qcow2", vdev="hda", readwrite=True)
+DISK = DiskImage("hda", "/img/a.qcow2", "qcow2")
+HDB = DiskSpec(target="/img/b.qcow2", format="qcow2", vdev="hdb", readwrite=True)
+RAW = DiskSpec(target="/img/c.raw", format="raw", vdev="hdc", readwrite=True)
+READ_ONLY = DiskSpec(target="/img/d.qcow2", format="qcow2", vdev="hdd", readwrite=False)
+
+
+def domain(
+    *disks: DiskSpec, state: RunState | None = RunState.RUNNING, snapshots: tuple[DomainSnapshot, ...] = ()
+) -> ObservedDomain:
+    return ObservedDomain(
+        uuid="u",
+        name="d1",
+        run_state=state,
+        config=DomainConfig(name="d1", uuid="u", disks=disks),
+        snapshots={snapshot.name: snapshot for snapshot in snapshots},
+    )
+
+
+def make(observed: ObservedDomain, request: SnapshotRequest, memory: str | None = "/mem") -> Plan:
+    """Plan a snapshot as the toolstack does."""
+    planning.check_can_snapshot(observed)
+    snapshot = planning.describe(
+        observed,
+        request,
+        name=planning.choose_name(observed, request, NOW_NS // 10**9),
+        memory_path=memory if request.memory else None,
+        disks=planning.choose_disks(observed, request),
+        now_ns=NOW_NS,
+    )
+    return planning.plan_create(observed, snapshot)
+
+
+def kinds(plan: Plan) -> list[type]:
+    return [type(step.do) for step in plan.steps]
+
+
+# --- create ---------------------------------------------------------------------------------------------
+
+
+def test_create_pauses_over_disks_and_memory_and_writes_metadata_last() -> None:
+    plan = make(domain(HDA, HDB), SnapshotRequest(name="s"))
+    assert kinds(plan) == [
+        *(do.PauseDomain, do.TakeDiskSnapshots, do.SaveMemory, do.ResumeDomain),
+        *(do.SyncFile, do.WriteMetadata),
+    ]
+    take = plan.steps[1].do
+    assert isinstance(take, do.TakeDiskSnapshots)
+    assert [disk.vdev for disk in take.disks] == ["hda", "hdb"]
+
+
+def test_every_step_of_create_that_leaves_something_can_be_taken_back() -> None:
+    plan = make(domain(HDA), SnapshotRequest(name="s"))
+    undo = {type(step.do): type(step.undo) for step in plan.steps if step.undo}
+    assert undo == {
+        do.PauseDomain: do.ResumeDomain,
+        do.TakeDiskSnapshots: do.DropDiskSnapshots,
+        do.SaveMemory: do.RemoveMemory,
+        do.WriteMetadata: do.ForgetMetadata,
+    }
+    assert not any(plan.is_irrevocable(taken) for taken in range(len(plan.steps) + 1))
+
+
+def test_a_paused_domain_stays_paused_and_is_neither_paused_nor_resumed() -> None:
+    plan = make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s", memory=False))
+    assert kinds(plan) == [do.TakeDiskSnapshots, do.WriteMetadata]
+
+
+def test_a_paused_domain_goes_on_in_a_successor_once_its_memory_is_saved() -> None:
+    plan = make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s"))
+    assert kinds(plan) == [
+        *(do.TakeDiskSnapshots, do.SaveMemory, do.SyncFile, do.WriteMetadata),
+        *(do.LoadSuccessor, do.StopDomain, do.PromoteSuccessor),
+    ]
+    promote = plan.steps[-1].do
+    assert isinstance(promote, do.PromoteSuccessor)
+    assert promote.paused
+    assert promote.keep_domid
+    assert [type(step.do) for step in plan.irrevocable_steps] == [do.StopDomain, do.PromoteSuccessor]
+    assert not plan.is_irrevocable(5)
+    assert plan.is_irrevocable(6)
+
+
+@pytest.mark.parametrize("state", [RunState.SHUTDOWN, RunState.DYING, RunState.CRASHED, None])
+def test_create_needs_a_running_blocked_or_paused_domain(state: RunState | None) -> None:
+    with pytest.raises(DomainStateError, match="needs a running, blocked or paused domain"):
+        make(domain(HDA, state=state), SnapshotRequest(name="s"))
+
+
+def test_a_name_is_taken_once_and_a_number_is_a_name() -> None:
+    known = domain(HDA, snapshots=(DomainSnapshot(name="1"),))
+    with pytest.raises(NameTakenError):
+        make(known, SnapshotRequest(name="1"))
+    assert make(known, SnapshotRequest(name="2")).snapshot == "2"
+    with pytest.raises(BadNameError):
+        make(known, SnapshotRequest(name="a/b"))
+
+
+def test_the_default_name_is_the_time() -> None:
+    assert make(domain(HDA), SnapshotRequest()).snapshot == "1700000000"
+    taken = domain(HDA, snapshots=(DomainSnapshot(name="1700000000"),))
+    assert make(taken, SnapshotRequest()).snapshot == "1700000001"
+
+
+def test_all_writable_disks_are_chosen_unless_some_are_named() -> None:
+    observed = domain(HDA, READ_ONLY, HDB)
+    assert [disk.vdev for disk in planning.choose_disks(observed, SnapshotRequest())] == ["hda", "hdb"]
+    only_b = SnapshotRequest(disks=(SnapshotDisk(vdev="hdb", type="internal", target=None, format=None),))
+    assert [disk.vdev for disk in planning.choose_disks(observed, only_b)] == ["hdb"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        (["hdd"], "read-only"),
+        (["hdz"], "no disk 'hdz'"),
+        (["hda", "hda"], "named twice"),
+        (["hdc"], "only qcow2 holds internal snapshots"),
+        (None, "only qcow2 holds internal snapshots"),
+    ],
+)
+def test_disks_that_cannot_be_chosen(wanted: list[str] | None, reason: str) -> None:
+    disks = wanted and tuple(
+        SnapshotDisk(vdev=vdev, type="internal", target=None, format=None) for vdev in wanted
+    )
+    with pytest.raises(DiskChoiceError, match=reason):
+        make(domain(HDA, RAW, READ_ONLY), SnapshotRequest(name="s", disks=disks))
+
+
+def test_there_must_be_something_to_snapshot() -> None:
+    with pytest.raises(DiskChoiceError, match="no writable disk"):
+        make(domain(READ_ONLY), SnapshotRequest(name="s", memory=False))
+    assert kinds(make(domain(READ_ONLY), SnapshotRequest(name="s")))[1] is do.SaveMemory
+
+
+def test_a_tag_that_is_not_ours_is_not_touched() -> None:
+    free = ImageState(DISK, tags=(("s", "other"),))
+    planning.check_tags_free(domain(HDA), "s", [free])
+    taken = ImageState(DISK, tags=(("1", "s"),))
+    with pytest.raises(NameTakenError, match="has a snapshot 's' already"):
+        planning.check_tags_free(domain(HDA), "s", [free, taken])
+
+
+def test_a_memory_image_that_cannot_be_is_refused() -> None:
+    observed = domain(HDA)
+    snapshot = DomainSnapshot(name="s", memory="/mem")
+    with pytest.raises(MemoryPathError, match="exists already"):
+        planning.plan_create(observed, snapshot, memory_problem="exists already")
+
+
+def test_the_configuration_goes_into_the_metadata() -> None:
+    observed = domain(HDA)
+    plan = make(observed, SnapshotRequest(name="s", description="why"))
+    write = plan.steps[-1].do
+    assert isinstance(write, do.WriteMetadata)
+    data = msgspec.json.decode(write.content)
+    assert msgspec.convert(data["xlsnap_config"], DomainConfig) == observed.config
+    assert data["description"] == "why"
+    assert data["creation_time"] == 1_700_000_000
+    assert data["running"] is True
+    assert data["paused"] is False
+
+
+# --- revert ---------------------------------------------------------------------------------------------
+
+WITH_MEMORY = DomainSnapshot(
+    name="s",
+    memory="/mem",
+    running=True,
+    disks=(DiskSnapshot(device="hda", name="s", path="/img/a.qcow2", format="qcow2"),),
+)
+DISK_ONLY = msgspec.structs.replace(WITH_MEMORY, memory=None)
+FOUND = (ObservedDisk(DISK, tag_id="7"),)
+
+
+def test_revert_loads_the_memory_before_it_stops_the_domain() -> None:
+    plan = planning.plan_revert(domain(HDA), WITH_MEMORY, disks=FOUND)
+    assert kinds(plan) == [do.LoadSuccessor, do.StopDomain, do.ApplyDiskSnapshots, do.PromoteSuccessor]
+    assert not plan.is_irrevocable(1)
+    assert plan.is_irrevocable(2)
+    assert [type(step.do) for step in plan.irrevocable_steps] == kinds(plan)[1:]
+
+
+def test_revert_uses_the_id_that_belongs_to_the_name() -> None:
+    state = ImageState(DISK, tags=(("1", "other"), ("2", "1"), ("s", "x")))
+    disk = DiskSnapshot(device="hda", name="1", path=DISK.path, format="qcow2")
+    assert planning.observe_disk(disk, state) == ObservedDisk(DISK, tag_id="2")
+    assert "no snapshot is named 's'" in str(planning.observe_disk(WITH_MEMORY.disks[0], state).problem)
+    twice = ImageState(DISK, tags=(("1", "s"), ("2", "s")))
+    assert "2 snapshots are named" in str(planning.observe_disk(WITH_MEMORY.disks[0], twice).problem)
+
+
+@pytest.mark.parametrize(("was_paused", "asked", "result"), [(0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 1)])
+def test_revert_restores_the_run_state(was_paused: bool, asked: bool, result: bool) -> None:
+    snapshot = msgspec.structs.replace(WITH_MEMORY, running=not was_paused, paused=bool(was_paused))
+    promote = planning.plan_revert(domain(HDA), snapshot, disks=FOUND, paused=bool(asked)).steps[-1].do
+    assert isinstance(promote, do.PromoteSuccessor)
+    assert promote.paused == bool(result)
+
+
+def test_reverting_a_disk_only_snapshot_is_a_power_cycle() -> None:
+    plan = planning.plan_revert(domain(HDA), DISK_ONLY, disks=FOUND)
+    assert kinds(plan) == [do.StopDomain, do.ApplyDiskSnapshots, do.StartDomain]
+    assert plan.is_irrevocable(1)
+
+
+def test_a_stopped_domain_reverts_by_the_same_steps() -> None:
+    stopped = planning.plan_revert(domain(HDA, state=None), WITH_MEMORY, disks=FOUND)
+    assert kinds(stopped) == kinds(planning.plan_revert(domain(HDA), WITH_MEMORY, disks=FOUND))
+
+
+def test_the_disk_list_of_the_snapshot_comes_back() -> None:
+    then = DomainConfig(name="old name", uuid="u", disks=(HDA,))
+    snapshot = msgspec.structs.replace(WITH_MEMORY, extra={"xlsnap_config": msgspec.to_builtins(then)})
+    load = planning.plan_revert(domain(HDA, HDB), snapshot, disks=FOUND).steps[0].do
+    assert isinstance(load, do.LoadSuccessor)
+    assert load.config.disks == (HDA,)
+    assert load.config.name == "d1"
+
+
+def test_revert_names_everything_that_is_missing() -> None:
+    missing = (ObservedDisk(DISK, problem="no tag"),)
+    with pytest.raises(SnapshotDamagedError, match="memory image: gone; disk hda: no tag"):
+        planning.plan_revert(domain(HDA), WITH_MEMORY, disks=missing, memory_problem="gone")
+
+
+def test_an_unknown_snapshot_is_named() -> None:
+    with pytest.raises(UnknownSnapshotError, match="no snapshot 'x'"):
+        domain(HDA).snapshot("x")
+
+
+# --- delete ---------------------------------------------------------------------------------------------
+
+
+def test_delete_hides_the_snapshot_first_and_forgets_it_last() -> None:
+    plan = planning.plan_delete(domain(HDA), WITH_MEMORY, disks=FOUND)
+    assert kinds(plan) == [do.HideMetadata, do.DropDiskSnapshots, do.RemoveMemory, do.ForgetMetadata]
+    assert not plan.is_irrevocable(1)
+    assert plan.is_irrevocable(2)
+    assert type(plan.steps[0].undo) is do.ShowMetadata
+
+
+def test_what_is_deleted_need_not_be_there() -> None:
+    missing = (ObservedDisk(DISK, problem="no such file"),)
+    assert kinds(planning.plan_delete(domain(HDA), DISK_ONLY, disks=missing)) == [
+        do.HideMetadata,
+        do.ForgetMetadata,
+    ]
+
+
+# --- save and restore -----------------------------------------------------------------------------------
+
+
+def test_save_leaves_the_domain_as_asked() -> None:
+    running = domain(HDA)
+    assert kinds(planning.plan_save(running, "/f", leave="destroy"))[-1] is do.StopDomain
+    assert do.ResumeDomain in kinds(planning.plan_save(running, "/f", leave="running"))
+    assert kinds(planning.plan_save(running, "/f", leave="paused"))[-1] is do.PromoteSuccessor
+
+
+def test_plans_survive_the_journal() -> None:
+    for plan in (
+        make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s")),
+        planning.plan_revert(domain(HDA), WITH_MEMORY, disks=FOUND),
+        planning.plan_revert(domain(HDA), DISK_ONLY, disks=FOUND),
+        planning.plan_delete(domain(HDA), WITH_MEMORY, disks=FOUND),
+    ):
+        assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
