@@ -69,7 +69,7 @@ class Row:
             raise ValueError(f"{self.name}: goal {self.goal!r} is not of a form that {__name__}.Row takes")
         value = self._value_in(parts["unit"])
         limit = float(parts["limit"])
-        return value <= limit if parts["relation"] in "<=≤" else value >= limit
+        return value <= limit if parts["relation"] in ("<=", "≤") else value >= limit
 
     def _value_in(self, unit: str) -> float:
         if unit in _SECONDS:
@@ -114,14 +114,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     times = format_seconds(row.ours_s), format_seconds(row.baseline_s)
     ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
     verdict = {None: "", True: "met", False: "MISSED"}[row.met]
-    return (
-        row.name,
-        format_seconds(row.ours_s),
-        format_seconds(row.baseline_s),
-        ratio,
-        row.goal or "-",
-        verdict,
-    )
+    return row.name, *times, ratio, row.goal or "-", verdict
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Every target sets the checkout up first (scripts/setup.sh); on a checkout that is ready that does nothing.
+# JOBS is the number of processes that run tests; ARGS goes to the command of the target as it is:
+#     make test ARGS="tests/grammars -k disk"      make conformance ARGS="--seed 7"
+
+JOBS   ?= 2
+ARGS   ?=
+REPORT ?= report
+python := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup conformance test lint unit bench format wheel clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing; other targets do this by themselves
+	@scripts/setup.sh
+
+conformance: setup ## run the conformance suite against the reference toolstack; writes report/
+	$(python) -m xlsnap_conformance run --profile core -n $(JOBS) --report $(REPORT) $(ARGS)
+
+test: lint unit ## check style and types, and run the tests of the kit itself
+
+lint: setup ## check style (ruff) and types (mypy)
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+unit: setup
+	$(python) -m pytest -n $(JOBS) $(ARGS)
+
+bench: setup ## measure speed; prints ratios and goals
+	$(python) tests/bench/run.py $(ARGS)
+
+format: setup ## let ruff rewrite the source in the project's style
+	$(python) -m ruff check --fix-only .
+	$(python) -m ruff format .
+
+wheel: setup ## build the wheel into dist/
+	$(python) -m pip wheel --no-deps --wheel-dir dist .
+
+clean: ## remove what was built, and the virtual environment
+	rm -rf .venv dist build $(REPORT) .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf conformance/xlsnap_conformance/guest/images
+	find grammars reference conformance tests -name __pycache__ -prune -exec rm -rf {} +
