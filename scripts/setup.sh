@@ -57,7 +57,7 @@ ready() {
 # Print the newest suitable Python: 3.11 or newer, released, able to make a virtual environment with pip in it.
 find_python() {
     if [ -n "${PYTHON:-}" ]; then
-        suitable "$PYTHON" && echo "$PYTHON"
+        echo "$PYTHON"   # checked at the start
         return
     fi
     minor=$newest_minor
@@ -116,7 +116,6 @@ give_up() {
         echo "  Fedora           dnf install $(echo "$lacking" | column 4)"
         echo "  openSUSE         zypper install $(echo "$lacking" | column 5)"
         echo "  Arch             pacman -S $(echo "$lacking" | column 6)"
-        echo "PYTHON=COMMAND chooses another Python than the newest python3.N on the PATH."
     } >&2
     exit 1
 }
@@ -153,33 +152,38 @@ apt_python() {
 install_packages() {
     lacking=$(missing)
     [ -n "$lacking" ] || return 0
-    if command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null; }; then
+    obstacle=
+    if ! command -v apt-get >/dev/null; then
+        obstacle="there is no apt-get on this machine."
+    elif [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
+        obstacle="this needs root, and there is no sudo."
+    else
         apt_install
+        lacking=$(missing)
     fi
-    lacking=$(missing)
     if echo "$lacking" | grep -q ' required '; then
-        if ! command -v apt-get >/dev/null; then
-            give_up "there is no apt-get on this machine."
-        elif [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
-            give_up "this needs root, and there is no sudo."
-        fi
-        give_up "apt-get did not provide it."
+        give_up "${obstacle:-apt-get did not provide it.}"
     elif [ -n "$lacking" ]; then
         say "without $(echo "$lacking" | column 1): the comparison of the grammars with libxlu will be skipped."
     fi
 }
 
+# Install the packages of $lacking. What is missing afterwards decides whether that worked.
 apt_install() {
     say "apt-get update"
     apt_get update >>"$log" 2>&1 </dev/null || true   # one repository that does not answer may not matter
     packages=
     for package in $(echo "$lacking" | column 3); do
-        [ "$package" != python3-venv ] || package=$(apt_python)
+        if [ "$package" = python3-venv ]; then
+            package=$(apt_python)
+            [ -n "$package" ] ||
+                obstacle="this distribution has no Python 3.$oldest_minor; choose one of your own with PYTHON=COMMAND."
+        fi
         packages="$packages $package"
     done
     say "apt-get install$packages"
     # shellcheck disable=SC2086  # the names are words
-    quietly apt_get install --no-install-recommends $packages || true   # what is missing after it decides
+    quietly apt_get install --no-install-recommends $packages || true
 }
 
 make_venv() {
@@ -209,6 +213,10 @@ install_python_packages() {
 
 if ready; then
     exit 0
+fi
+if [ -n "${PYTHON:-}" ] && ! suitable "$PYTHON"; then
+    echo "set-up: PYTHON=$PYTHON is not Python 3.$oldest_minor or newer with the modules venv and ensurepip." >&2
+    exit 1
 fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
