@@ -16,8 +16,8 @@ TOOLS = "awk basename cat cksum cp dirname env find grep mkdir mktemp rm sed sh 
 #: What is on a machine that lacks nothing but a virtual environment.
 EVERYTHING = ("qemu-system-x86_64", "qemu-img", "qemu-io", "gcc", "ld", "objcopy", "python3.11")
 
-#: An interpreter, as far as the script looks at it. `-m venv` copies it; `-m pip install` makes the directory of
-#: the probe guest's images, as the build does.
+#: An interpreter, as far as the script looks at it. `-m venv` copies it; `-m pip install` makes the directory
+#: of the probe guest's images, as the build does.
 PYTHON = """
 case "$*" in
     -c*) exit ${PYTHON_STATUS:-0} ;;
