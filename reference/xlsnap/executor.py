@@ -26,11 +26,7 @@ class Executor:
         self.host = host
         self.store = store
         self.record = record
-
-    @property
-    def paths(self) -> DomainPaths:
-        """The domain's files."""
-        return self.store.root.domain(self.record.uuid)
+        self.paths: DomainPaths = store.root.domain(record.uuid)
 
     async def execute(self, plan: Plan) -> None:
         """Carry out all steps of a plan, or none.
@@ -69,7 +65,7 @@ class Executor:
             for step in reversed(plan.steps[: interrupted.begun]):
                 if step.undo is not None:
                     await self.perform(step.undo)
-        Journal(self.paths.journal).close()
+        Journal(self.paths.journal).clear()
 
     async def perform(self, step: AnyStep) -> None:
         """Carry out one step."""
@@ -149,7 +145,7 @@ async def _take_disk_snapshots(run: Executor, step: do.TakeDiskSnapshots) -> Non
 
 
 async def _drop_disk_snapshots(run: Executor, step: do.DropDiskSnapshots) -> None:
-    await run.host.drop_disk_snapshots(run.record, step.name, step.disks)
+    await run.host.drop_disk_snapshots(run.record, step.name, step.disks, since=step.since)
 
 
 async def _apply_disk_snapshots(run: Executor, step: do.ApplyDiskSnapshots) -> None:
@@ -162,11 +158,11 @@ async def _save_memory(run: Executor, step: do.SaveMemory) -> None:
 
 
 async def _sync_file(run: Executor, step: do.SyncFile) -> None:
-    files.sync_file(step.path)
+    files.sync_file(step.path, run.paths)
 
 
 async def _remove_memory(run: Executor, step: do.RemoveMemory) -> None:
-    files.remove_memory_image(step.path)
+    files.remove_memory_image(step.path, run.paths)
 
 
 async def _write_metadata(run: Executor, step: do.WriteMetadata) -> None:

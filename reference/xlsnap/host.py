@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from .domain import DomainConfig, DomainRecord, RunState
+from .errors import NameTakenError
 from .steps import DiskImage, TaggedImage
 
 
@@ -24,11 +25,19 @@ class Started(msgspec.Struct, frozen=True):
     accelerator: str
 
 
+class Tag(msgspec.Struct, frozen=True):
+    """An internal snapshot inside an image: QEMU's id, the name, and when it was made (epoch seconds)."""
+
+    id: str
+    name: str
+    date: int = 0
+
+
 class ImageState(msgspec.Struct, frozen=True):
-    """What a look at an image found: its tags as (id, name), or why it could not be read."""
+    """What a look at an image found: its tags, or why it could not be read."""
 
     image: DiskImage
-    tags: tuple[tuple[str, str], ...] = ()
+    tags: tuple[Tag, ...] = ()
     problem: str | None = None
 
 
@@ -73,8 +82,10 @@ class Host(Protocol):
     async def take_disk_snapshots(self, record: DomainRecord, name: str, disks: Sequence[DiskImage]) -> None:
         """Take internal snapshots of the disks in one transaction."""
 
-    async def drop_disk_snapshots(self, record: DomainRecord, name: str, disks: Sequence[DiskImage]) -> None:
-        """Delete internal snapshots by name; one that does not exist is no error."""
+    async def drop_disk_snapshots(
+        self, record: DomainRecord, name: str, disks: Sequence[DiskImage], *, since: int = 0
+    ) -> None:
+        """Delete internal snapshots by name; one that does not exist, or is older than `since`, stays."""
 
     async def apply_disk_snapshots(self, record: DomainRecord, disks: Sequence[TaggedImage]) -> None:
         """Make internal snapshots, given by id, the current state. The domain is stopped."""
@@ -93,3 +104,16 @@ class Host(Protocol):
 
     async def close(self) -> None:
         """Let go of connections; domains go on."""
+
+
+def check_tags_free(domain: str, name: str, states: Sequence[ImageState]) -> None:
+    """Refuse a name that an image has already as a tag, though no metadata of ours tells of it.
+
+    :raise NameTakenError: naming the image.
+    """
+    for state in states:
+        if any(tag.name == name for tag in state.tags):
+            raise NameTakenError(
+                f"disk {state.image.vdev} of domain {domain!r} already has a snapshot {name!r}, not ours",
+                hint=f"choose another name, or delete it from {state.image.path} with qemu-img",
+            )

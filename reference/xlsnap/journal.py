@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The journal: the plan that is being carried out, and how far it got.
 
-The first line is the plan, synced before the first step. Each step adds a line when it begins. The file
-goes away with the operation; one that is found by a later command is the trace of an interrupted one.
+The first line is the plan, synced before the first step. Each step adds a line when it begins. The file is
+emptied when the operation ends; one with content is the trace of an interrupted operation.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -15,7 +17,14 @@ import msgspec
 from .errors import HostError, InternalError
 from .layout import make_private_directory
 from .steps import Plan
-from .store import sync_directory, write_durably
+from .store import space_hint, sync_directory
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """The journal's first line; ``boot`` tells the boot of the machine that it was written in."""
+
+    plan: Plan
+    boot: str
 
 
 class Interrupted(msgspec.Struct, frozen=True):
@@ -38,14 +47,30 @@ class Journal:
         :raise HostError: if the journal cannot be written; nothing has been done then.
         """
         make_private_directory(self.path.parent)
-        write_durably(self.path, msgspec.json.encode(plan) + b"\n")
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        new = not self.path.exists()
+        content = msgspec.json.encode(_Entry(plan, _boot_id())) + b"\n"
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self.path, flags, 0o600)
+            try:
+                os.ftruncate(self._fd, 0)
+                if os.write(self._fd, content) != len(content):
+                    raise OSError(28, "No space left on device")
+                os.fdatasync(self._fd)
+                if new:
+                    sync_directory(self.path.parent)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self.close()
+                raise
+        except OSError as error:
+            raise HostError(f"cannot write {self.path}: {error.strerror}", hint=space_hint(error)) from error
 
     def begin(self, index: int) -> None:
         """Note that the step with this index begins.
 
-        Not synced: what must survive the toolstack's death survives in the page cache, and a step that
-        begins after a power loss finds its work undone or done and copes with both.
+        Not synced: this is for the toolstack's own death, which the page cache survives. After a power
+        loss every step counts as begun.
         """
         if self._fd is None:
             raise InternalError("the journal is not open")
@@ -56,22 +81,44 @@ class Journal:
 
     def close(self, *, keep: bool = False) -> None:
         """End the operation; `keep` leaves the journal for recovery."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        if self._fd is None:
+            return
         if not keep:
-            self.path.unlink(missing_ok=True)
-            sync_directory(self.path.parent)
+            os.ftruncate(self._fd, 0)
+            os.fdatasync(self._fd)
+        os.close(self._fd)
+        self._fd = None
 
     def interrupted(self) -> Interrupted | None:
-        """Return what an earlier process left unfinished, or None."""
+        """Return what an earlier process left unfinished, or None.
+
+        :raise InternalError: if the journal cannot be read.
+        """
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            first, newline, rest = self.path.read_bytes().partition(b"\n")
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise HostError(f"cannot read {self.path}: {error.strerror}") from error
+        if not newline:
+            return None  # empty, or cut before the first step could begin
         try:
-            plan = msgspec.json.decode(lines[0], type=Plan)
-            begun = [int(line) + 1 for line in lines[1:] if line.strip().isdigit()]
-        except (msgspec.MsgspecError, ValueError) as error:
+            entry = msgspec.json.decode(first, type=_Entry)
+        except msgspec.MsgspecError as error:
             raise InternalError(f"{self.path}: unreadable journal: {error}") from error
-        return Interrupted(plan, max(begun, default=0))
+        begun = max((int(line) + 1 for line in rest.split() if line.isdigit()), default=0)
+        return Interrupted(entry.plan, begun if entry.boot == _boot_id() else len(entry.plan.steps))
+
+    def clear(self) -> None:
+        """Forget what was interrupted: it has been finished or undone."""
+        fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._fd = fd
+        self.close()
+
+
+@cache
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import uuid as uuid_module
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -75,7 +76,7 @@ class StateRoot(msgspec.Struct, frozen=True):
 
     def domain(self, uuid: str) -> DomainPaths:
         """Return the paths of the domain with this uuid."""
-        return DomainPaths(root=self.path, uuid=canonical_uuid(uuid))
+        return _domain_paths(self.path, uuid)
 
 
 class DomainPaths(msgspec.Struct, frozen=True):
@@ -130,6 +131,11 @@ class DomainPaths(msgspec.Struct, frozen=True):
     def memory_image(self, name: str) -> Path:
         """Return the default place of the memory image."""
         return self.snapshots / f"{check_name(name)}{MEMORY_SUFFIX}"
+
+
+@lru_cache(maxsize=1024)
+def _domain_paths(root: Path, uuid: str) -> DomainPaths:
+    return DomainPaths(root=root, uuid=canonical_uuid(uuid))
 
 
 def name_of_metadata(filename: str, prefix: str = COMPLETE_PREFIX) -> str | None:

@@ -7,7 +7,7 @@ returns the steps of the operation in order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -71,7 +71,7 @@ def observe_disk(snapshot: DiskSnapshot, state: ImageState) -> ObservedDisk:
     """Find the tag of a disk snapshot in its image: by name, never by id."""
     if state.problem:
         return ObservedDisk(state.image, problem=state.problem)
-    ids = [tag_id for tag_id, name in state.tags if name == snapshot.name]
+    ids = [tag.id for tag in state.tags if tag.name == snapshot.name]
     if len(ids) == 1:
         return ObservedDisk(state.image, tag_id=ids[0])
     many = f"{len(ids)} snapshots are" if ids else "no snapshot is"
@@ -177,21 +177,6 @@ def describe(
 _PAUSE = PlannedStep(do.PauseDomain(), do.ResumeDomain(if_active=True))
 
 
-def check_tags_free(domain: ObservedDomain, name: str, states: Sequence[ImageState]) -> None:
-    """Refuse a name that an image has already as a tag, though no metadata of ours tells of it.
-
-    Undoing deletes tags by name, so that a name must be ours alone before anything is done.
-
-    :raise NameTakenError: naming the image.
-    """
-    for state in states:
-        if any(tag == name for _, tag in state.tags):
-            raise NameTakenError(
-                f"disk {state.image.vdev} of domain {domain.name!r} has a snapshot {name!r} already",
-                hint=f"not one of ours: choose another name, or delete it from {state.image.path} with qemu-img",
-            )
-
-
 def plan_create(
     domain: ObservedDomain, snapshot: DomainSnapshot, *, memory_problem: str | None = None
 ) -> Plan:
@@ -216,7 +201,8 @@ def plan_create(
         name = snapshot.name
         steps.append(
             PlannedStep(
-                do.TakeDiskSnapshots(name=name, disks=disks), do.DropDiskSnapshots(name=name, disks=disks)
+                do.TakeDiskSnapshots(name=name, disks=disks),
+                do.DropDiskSnapshots(name=name, disks=disks, since=snapshot.creation_time),
             )
         )
     if snapshot.memory is not None:

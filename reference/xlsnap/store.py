@@ -145,12 +145,16 @@ class Store:
         write_durably(paths.metadata(name), content, temporary=paths.hidden_metadata(name))
 
     def hide_metadata(self, paths: DomainPaths, name: str) -> None:
-        """Take a snapshot out of the list; once more is no error."""
-        _rename_durably(paths.metadata(name), paths.hidden_metadata(name))
+        """Take a snapshot out of the list; once more is no error.
+
+        Not synced: the journal tells of a deletion that a power loss interrupts.
+        """
+        _rename(paths.metadata(name), paths.hidden_metadata(name))
 
     def show_metadata(self, paths: DomainPaths, name: str) -> None:
         """Put a hidden snapshot back into the list; once more is no error."""
-        _rename_durably(paths.hidden_metadata(name), paths.metadata(name))
+        _rename(paths.hidden_metadata(name), paths.metadata(name))
+        sync_directory(paths.snapshots)
 
     def forget_metadata(self, paths: DomainPaths, name: str) -> None:
         """Remove the metadata of a snapshot, hidden or not; once more is no error."""
@@ -230,15 +234,19 @@ def memory_image_problem(path: str | None, uuid: str) -> str | None:
     return None
 
 
-def remove_memory_image(path: str) -> None:
-    """Remove a memory image; a missing one is no error, a file that is not one of ours stays."""
+def remove_memory_image(path: str, paths: DomainPaths) -> None:
+    """Remove a memory image; a missing one is no error, a file that is not one of ours stays.
+
+    In our own directory the removal becomes durable with that of the metadata, which comes after it.
+    """
     if os.path.islink(path) or not savefile.is_save_file(path):
         return
     try:
         os.unlink(path)
     except OSError as error:
         raise HostError(f"cannot remove memory image {path}: {error.strerror}") from error
-    sync_directory(Path(path).parent)
+    if Path(path).parent != paths.snapshots:
+        sync_directory(Path(path).parent)
 
 
 def write_durably(path: Path, content: bytes, *, temporary: Path | None = None) -> None:
@@ -261,10 +269,11 @@ def write_durably(path: Path, content: bytes, *, temporary: Path | None = None) 
             raise
         sync_directory(path.parent)
     except OSError as error:
-        raise HostError(f"cannot write {path}: {error.strerror}", hint=_space_hint(error)) from error
+        raise HostError(f"cannot write {path}: {error.strerror}", hint=space_hint(error)) from error
 
 
-def _space_hint(error: OSError) -> str | None:
+def space_hint(error: OSError) -> str | None:
+    """Say what to do when there is no space, nothing for other errors."""
     return "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
 
 
@@ -277,8 +286,8 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def sync_file(path: str) -> None:
-    """Make a file's content and its name durable.
+def sync_file(path: str, paths: DomainPaths) -> None:
+    """Make a memory image and its name durable; its name in our directory is synced with the metadata.
 
     :raise HostError: if the file system reports an error only now.
     """
@@ -288,12 +297,13 @@ def sync_file(path: str) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-        sync_directory(Path(path).parent)
+        if Path(path).parent != paths.snapshots:
+            sync_directory(Path(path).parent)
     except OSError as error:
-        raise HostError(f"cannot sync {path}: {error.strerror}", hint=_space_hint(error)) from error
+        raise HostError(f"cannot sync {path}: {error.strerror}", hint=space_hint(error)) from error
 
 
-def _rename_durably(source: Path, target: Path) -> None:
+def _rename(source: Path, target: Path) -> None:
     try:
         os.rename(source, target)
     except FileNotFoundError:
@@ -302,4 +312,3 @@ def _rename_durably(source: Path, target: Path) -> None:
         return
     except OSError as error:
         raise HostError(f"cannot rename {source}: {error.strerror}") from error
-    sync_directory(target.parent)

@@ -48,6 +48,9 @@ LOCK_SECONDS = 5.0
 class Toolstack:
     """All operations under one state root. Close it, or use it as an async context manager.
 
+    With `keep_connections` it stays connected to domains between operations, which is faster; at most one
+    program at a time can do so, others connect for each operation.
+
     Domains are named by name, id or uuid (`ref`). Methods raise the errors of `xlsnap.errors`; none leaves
     anything half done that it could undo.
     """
@@ -58,12 +61,14 @@ class Toolstack:
         *,
         accelerator: str = "auto",
         lock_timeout: float = LOCK_SECONDS,
+        keep_connections: bool = False,
         host: Host | None = None,
     ) -> None:
         self.root = root
         self.store = Store(root)
         self._lock_timeout = lock_timeout
         self._accelerator = accelerator
+        self._keep_connections = keep_connections
         self._host = host
 
     @property
@@ -72,7 +77,9 @@ class Toolstack:
         if self._host is None:
             from .qemu import QemuHost
 
-            self._host = QemuHost(self.root, accelerator=self._accelerator)
+            self._host = QemuHost(
+                self.root, accelerator=self._accelerator, keep_connections=self._keep_connections
+            )
         return self._host
 
     async def __aenter__(self) -> Toolstack:
@@ -217,7 +224,6 @@ class Toolstack:
             now_ns = time.time_ns()
             name = planning.choose_name(domain, request, now_ns // 1_000_000_000)
             disks = planning.choose_disks(domain, request)
-            planning.check_tags_free(domain, name, await self.host.inspect(run.record, disks))
             memory_path = None
             if request.memory:
                 memory_path = request.memory_path or str(run.paths.memory_image(name))

@@ -114,6 +114,7 @@ def test_after_the_point_of_no_return_nothing_is_undone_and_the_journal_stays(tm
 def test_recovery_takes_back_every_step_that_had_begun(tmp_path: Path, begun: int, calls: list[str]) -> None:
     executor, host = run(tmp_path)
     create = plan(PAUSE, (TAKE, DROP), do.ResumeDomain())
+    Journal(executor.paths.journal).open(create)
     asyncio.run(executor.recover(Interrupted(create, begun)))
     assert host.calls == calls
 

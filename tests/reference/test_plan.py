@@ -15,7 +15,7 @@ from xlsnap.errors import (
     SnapshotDamagedError,
     UnknownSnapshotError,
 )
-from xlsnap.host import ImageState
+from xlsnap.host import ImageState, Tag, check_tags_free
 from xlsnap.plan import ObservedDisk, ObservedDomain
 from xlsnap.request import SnapshotRequest
 from xlsnap.snapshot import DiskSnapshot, DomainSnapshot
@@ -158,12 +158,18 @@ def test_there_must_be_something_to_snapshot() -> None:
     assert kinds(make(domain(READ_ONLY), SnapshotRequest(name="s")))[1] is do.SaveMemory
 
 
-def test_a_tag_that_is_not_ours_is_not_touched() -> None:
-    free = ImageState(DISK, tags=(("s", "other"),))
-    planning.check_tags_free(domain(HDA), "s", [free])
-    taken = ImageState(DISK, tags=(("1", "s"),))
-    with pytest.raises(NameTakenError, match="has a snapshot 's' already"):
-        planning.check_tags_free(domain(HDA), "s", [free, taken])
+def test_a_tag_that_is_not_ours_is_named() -> None:
+    free = ImageState(DISK, tags=(Tag("s", "other"),))
+    check_tags_free("d1", "s", [free])
+    taken = ImageState(DISK, tags=(Tag("1", "s"),))
+    with pytest.raises(NameTakenError, match="already has a snapshot 's'"):
+        check_tags_free("d1", "s", [free, taken])
+
+
+def test_undoing_spares_tags_that_were_there_before() -> None:
+    undo = make(domain(HDA), SnapshotRequest(name="s")).steps[1].undo
+    assert isinstance(undo, do.DropDiskSnapshots)
+    assert undo.since == NOW_NS // 10**9
 
 
 def test_a_memory_image_that_cannot_be_is_refused() -> None:
@@ -207,11 +213,11 @@ def test_revert_loads_the_memory_before_it_stops_the_domain() -> None:
 
 
 def test_revert_uses_the_id_that_belongs_to_the_name() -> None:
-    state = ImageState(DISK, tags=(("1", "other"), ("2", "1"), ("s", "x")))
+    state = ImageState(DISK, tags=(Tag("1", "other"), Tag("2", "1"), Tag("s", "x")))
     disk = DiskSnapshot(device="hda", name="1", path=DISK.path, format="qcow2")
     assert planning.observe_disk(disk, state) == ObservedDisk(DISK, tag_id="2")
     assert "no snapshot is named 's'" in str(planning.observe_disk(WITH_MEMORY.disks[0], state).problem)
-    twice = ImageState(DISK, tags=(("1", "s"), ("2", "s")))
+    twice = ImageState(DISK, tags=(Tag("1", "s"), Tag("2", "s")))
     assert "2 snapshots are named" in str(planning.observe_disk(WITH_MEMORY.disks[0], twice).problem)
 
 

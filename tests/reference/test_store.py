@@ -199,16 +199,17 @@ def test_what_is_wrong_with_a_memory_image(tmp_path: Path) -> None:
     assert "damaged header" in str(memory_image_problem(str(garbled), UUID))
 
 
-def test_only_our_own_memory_images_are_removed(tmp_path: Path) -> None:
+def test_only_our_own_memory_images_are_removed(store: Store, tmp_path: Path) -> None:
+    paths = store.root.domain(UUID)
     ours = save_file(tmp_path / "ours")
     foreign = tmp_path / "foreign"
     foreign.write_bytes(b"precious")
     link = tmp_path / "link"
     link.symlink_to(ours)
-    remove_memory_image(str(link))
+    remove_memory_image(str(link), paths)
     assert ours.exists()
     for path in (ours, foreign, tmp_path / "none"):
-        remove_memory_image(str(path))
+        remove_memory_image(str(path), paths)
     assert not ours.exists()
     assert foreign.exists()
 
@@ -239,4 +240,29 @@ def test_the_journal_tells_what_was_interrupted(tmp_path: Path) -> None:
     assert found is not None
     assert found.begun == 2
     journal.close()
+    assert journal.interrupted() is None
+
+
+def test_a_journal_that_is_cut_or_empty_tells_of_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    journal = Journal(path)
+    journal.open(PLAN)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert Journal(path).interrupted() is None
+    journal.close()
+
+
+def test_after_a_power_loss_every_step_counts_as_begun(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    journal = Journal(path)
+    journal.open(PLAN)
+    journal.close(keep=True)
+    boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    path.write_bytes(path.read_bytes().replace(boot, b"another boot"))
+    found = journal.interrupted()
+    assert found is not None
+    assert found.begun == len(PLAN.steps)
+    journal.clear()
     assert journal.interrupted() is None

@@ -30,6 +30,7 @@ class Sockets(msgspec.Struct, frozen=True):
     """File descriptors of listening Unix sockets that QEMU inherits."""
 
     control: int
+    session: int
     status: int
     console: int
 
@@ -61,6 +62,7 @@ def command_line(
         *("-nodefaults", "-no-user-config", "-display", "none", "-sandbox", _SANDBOX),
         *("-machine", machine, "-m", f"{config.memory_mib}M", "-smp", str(config.vcpus)),
         *_monitor("control", sockets.control),
+        *_monitor("session", sockets.session),
         *_monitor("status", sockets.status),
         *("-chardev", f"socket,id=console,fd={sockets.console},server=on,wait=off"),
         *("-serial", "chardev:console"),

@@ -15,12 +15,13 @@ from pathlib import Path
 from .. import savefile
 from ..domain import DomainConfig, DomainRecord, RunState
 from ..errors import HostError, InputError, QemuDiedError, QmpError, SnapshotDamagedError
-from ..host import ImageState, Started
+from ..host import ImageState, Started, Tag, check_tags_free
 from ..layout import DomainPaths, StateRoot, make_private_directory
 from ..steps import DiskImage, TaggedImage
 from . import accelerator as accelerators
 from . import images, process
 from .command_line import node_name
+from .connections import Connections
 from .monitor import Monitor
 from .process import ProcessPaths
 
@@ -43,14 +44,14 @@ _PROCESS_DIRECTORY = re.compile(r"process-(\d+)")
 class QemuHost:
     """Runs domains as QEMU processes under a state root."""
 
-    def __init__(self, root: StateRoot, *, accelerator: str = "auto") -> None:
+    def __init__(self, root: StateRoot, *, accelerator: str = "auto", keep_connections: bool = False) -> None:
         if accelerator not in accelerators.CHOICES:
             raise InputError(
                 f"unknown accelerator {accelerator!r}", hint=f"one of {', '.join(accelerators.CHOICES)}"
             )
         self._root = root
         self._wanted_accelerator = accelerator
-        self._monitors: dict[Path, Monitor] = {}
+        self._connections = Connections(keep=keep_connections)
         self._children: list[subprocess.Popen[bytes]] = []
 
     # --- state ------------------------------------------------------------------------------------------
@@ -64,14 +65,14 @@ class QemuHost:
         """Connect to the domain's control monitor; the domain's lock must be held."""
         if self.is_active(record):
             with contextlib.suppress(QemuDiedError):
-                await self._connect(self._paths(record))
+                await self._connections.get(self._paths(record))
 
     async def run_state(self, record: DomainRecord) -> RunState | None:
         """Ask QEMU, on the monitor that operations leave free."""
         if not self.is_active(record):
             return None
         paths = self._paths(record)
-        monitor = self._monitors.get(paths.directory)
+        monitor = self._connections.existing(paths)
         try:
             if monitor is not None:
                 status = await monitor.execute("query-status", timeout=STATUS_SECONDS)
@@ -124,7 +125,7 @@ class QemuHost:
         pid = process.living_pid(paths)
         if pid is not None:
             with contextlib.suppress(HostError):
-                await (await self._connect(paths)).quit()
+                await (await self._connections.get(paths)).quit()
                 await process.wait_for_end(paths, pid, process.STOP_SECONDS)
         await self._discard(paths)
 
@@ -178,7 +179,7 @@ class QemuHost:
             await self.load_successor(record, config, memory_image)
             living = [number for number in self._process_numbers(record) if number != record.process]
         number = max(living)
-        monitor = await self._connect(self._process(record, number))
+        monitor = await self._connections.get(self._process(record, number))
         if paused:
             await self._activate(monitor, config)
         else:
@@ -202,7 +203,10 @@ class QemuHost:
     # --- snapshots --------------------------------------------------------------------------------------
 
     async def take_disk_snapshots(self, record: DomainRecord, name: str, disks: Sequence[DiskImage]) -> None:
-        """One QMP transaction over all disks; QEMU rolls back what it did if one fails."""
+        """One QMP transaction over all disks; QEMU rolls back what it did if one fails.
+
+        :raise NameTakenError: if an image has a snapshot of this name already, which is not one of ours.
+        """
         actions = [
             {
                 "type": "blockdev-snapshot-internal-sync",
@@ -210,25 +214,40 @@ class QemuHost:
             }
             for disk in disks
         ]
-        await (await self._monitor(record)).execute("transaction", {"actions": actions})
+        try:
+            await (await self._monitor(record)).execute("transaction", {"actions": actions})
+        except QmpError:
+            check_tags_free(record.name, name, await self.inspect(record, disks))
+            raise
 
-    async def drop_disk_snapshots(self, record: DomainRecord, name: str, disks: Sequence[DiskImage]) -> None:
+    async def drop_disk_snapshots(
+        self, record: DomainRecord, name: str, disks: Sequence[DiskImage], *, since: int = 0
+    ) -> None:
         """Through QEMU for the disks that the domain has open, with `qemu-img` for others."""
-        for state in await self.inspect(record, disks):
-            if state.problem:
-                raise HostError(state.problem)
-            if not any(tag == name for _, tag in state.tags):
-                continue
-            if self._has_open(record, state.image):
-                monitor = await self._monitor(record)
-                if (await monitor.execute("query-status"))["status"] == "postmigrate":
-                    await self._activate(monitor, record.config)  # QEMU would abort on an inactive disk
-                node = node_name(state.image.vdev, state.image.format)
-                await monitor.execute(
-                    "blockdev-snapshot-delete-internal-sync", {"device": node, "name": name}
-                )
-            else:
-                await images.drop_tag(state.image, name)
+        if since:
+            states = await self.inspect(record, disks)
+            disks = [
+                state.image
+                for state in states
+                if any(tag.name == name and tag.date >= since for tag in state.tags)
+            ]
+        for disk in disks:
+            try:
+                if self._has_open(record, disk):
+                    await self._drop_open(record, name, disk)
+                else:
+                    await images.drop_tag(disk, name)
+            except HostError:
+                (state,) = await self.inspect(record, [disk])
+                if state.problem or any(tag.name == name for tag in state.tags):
+                    raise
+
+    async def _drop_open(self, record: DomainRecord, name: str, disk: DiskImage) -> None:
+        monitor = await self._monitor(record)
+        if (await monitor.execute("query-status"))["status"] == "postmigrate":
+            await self._activate(monitor, record.config)  # QEMU would abort on an inactive disk
+        node = node_name(disk.vdev, disk.format)
+        await monitor.execute("blockdev-snapshot-delete-internal-sync", {"device": node, "name": name})
 
     async def apply_disk_snapshots(self, record: DomainRecord, disks: Sequence[TaggedImage]) -> None:
         """`qemu-img snapshot -a`, all disks at once."""
@@ -263,7 +282,7 @@ class QemuHost:
 
     async def inspect(self, record: DomainRecord, disks: Sequence[DiskImage]) -> list[ImageState]:
         """Ask QEMU about the images that the domain has open and `qemu-img` about others."""
-        nodes: dict[str, tuple[images.Tag, ...]] = {}
+        nodes: dict[str, tuple[Tag, ...]] = {}
         if any(self._has_open(record, disk) for disk in disks):
             monitor = await self._monitor(record)
             for node in await monitor.execute("query-named-block-nodes", {"flat": True}):
@@ -275,7 +294,7 @@ class QemuHost:
                 tags = known if known is not None else await images.read_tags(disk)
             except HostError as error:
                 return ImageState(disk, problem=error.message)
-            return ImageState(disk, tuple((tag.id, tag.name) for tag in tags))
+            return ImageState(disk, tags)
 
         return list(await asyncio.gather(*(look(disk) for disk in disks)))
 
@@ -329,18 +348,11 @@ class QemuHost:
         if not self.is_active(record):
             words = process.last_words(self._paths(record))
             raise QemuDiedError(f"the domain's QEMU has ended{': ' + words if words else ''}")
-        return await self._connect(self._paths(record))
-
-    async def _connect(self, paths: ProcessPaths) -> Monitor:
-        monitor = self._monitors.get(paths.directory)
-        if monitor is None:
-            monitor = await Monitor.connect(paths, paths.control)
-            self._monitors[paths.directory] = monitor
-        return monitor
+        return await self._connections.get(self._paths(record))
 
     async def _prepare(self, paths: ProcessPaths, *capabilities: str) -> Monitor:
         """Connect to a new process and set what holds for all its life."""
-        monitor = await self._connect(paths)
+        monitor = await self._connections.get(paths)
         wanted = [{"capability": name, "state": True} for name in ("events", *capabilities)]
         await monitor.execute("migrate-set-capabilities", {"capabilities": wanted})
         await monitor.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED_BANDWIDTH})
@@ -348,31 +360,22 @@ class QemuHost:
 
     async def _discard(self, paths: ProcessPaths) -> None:
         """End a process by force, if it lives, and remove its files."""
-        await self._disconnect(paths.directory)
+        await self._connections.drop(paths.directory)
         await process.kill(paths)
         self._reap()
         process.remove_directory(paths)
-
-    async def _disconnect(self, directory: Path) -> None:
-        monitor = self._monitors.pop(directory, None)
-        if monitor is not None:
-            await monitor.close()
 
     def _reap(self) -> None:
         """Collect children that have ended, so that none stays a zombie."""
         self._children = [child for child in self._children if child.poll() is None]
 
     async def release(self, record: DomainRecord) -> None:
-        """Close the monitor connections to the domain's processes."""
-        directory = self._domain(record).directory
-        for connected in list(self._monitors):
-            if connected.parent == directory:
-                await self._disconnect(connected)
+        """Close the connections to the domain's processes that are not to be kept."""
+        await self._connections.release(self._domain(record).directory)
 
     async def close(self) -> None:
         """Close all monitor connections."""
-        for directory in list(self._monitors):
-            await self._disconnect(directory)
+        await self._connections.close()
 
 
 def _accelerator_of(memory_image: str) -> str:

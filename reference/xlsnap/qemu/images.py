@@ -11,20 +11,12 @@ import contextlib
 import json
 from typing import Any
 
-import msgspec
-
 from ..errors import HostError, HostTimeoutError
+from ..host import Tag
 from ..steps import DiskImage
 from .process import find_binary
 
 QEMU_IMG_SECONDS = 120.0
-
-
-class Tag(msgspec.Struct, frozen=True):
-    """An internal snapshot inside an image: QEMU's id and the name."""
-
-    id: str
-    name: str
 
 
 async def qemu_img(*arguments: str, timeout: float = QEMU_IMG_SECONDS) -> bytes:
@@ -64,7 +56,10 @@ def image_options(image: DiskImage) -> str:
 
 def tags_of(info: dict[str, Any]) -> tuple[Tag, ...]:
     """Return the internal snapshots in QEMU's ImageInfo."""
-    return tuple(Tag(str(item["id"]), str(item["name"])) for item in info.get("snapshots", ()))
+    return tuple(
+        Tag(str(item["id"]), str(item["name"]), int(item.get("date-sec", 0)))
+        for item in info.get("snapshots", ())
+    )
 
 
 async def read_tags(image: DiskImage) -> tuple[Tag, ...]:

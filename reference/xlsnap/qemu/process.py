@@ -48,6 +48,16 @@ class ProcessPaths(msgspec.Struct, frozen=True):
         return self.directory / "control.sock"
 
     @property
+    def session(self) -> Path:
+        """Monitor for one program that stays connected between its operations."""
+        return self.directory / "session.sock"
+
+    @property
+    def session_lock(self) -> Path:
+        """Held by the program that uses the session monitor: a monitor has room for one client."""
+        return self.directory / "session.lock"
+
+    @property
     def status(self) -> Path:
         """Monitor for quick looks at the run state, free while an operation uses the other."""
         return self.directory / "status.sock"
@@ -119,12 +129,8 @@ def spawn(
     try:
         paths.directory.mkdir(mode=0o700)
         with contextlib.ExitStack() as stack:
-            sockets = Sockets(
-                *(
-                    stack.enter_context(_listening(path))
-                    for path in (paths.control, paths.status, paths.console)
-                )
-            )
+            addresses = (paths.control, paths.session, paths.status, paths.console)
+            sockets = Sockets(*(stack.enter_context(_listening(path)) for path in addresses))
             log = stack.enter_context(open(os.open(paths.log, os.O_WRONLY | os.O_CREAT, 0o600), "wb"))
             arguments = command_line(
                 config,
@@ -141,7 +147,7 @@ def spawn(
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(sockets.control, sockets.status, sockets.console),
+                pass_fds=msgspec.structs.astuple(sockets),
                 start_new_session=True,
                 cwd="/",
                 umask=0o077,
