@@ -29,7 +29,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-_GOAL = re.compile(r"(?P<relation><=|>=|≤|≥) (?P<limit>[0-9.]+) ?(?P<unit>x|ms|s|% rate)")
+_GOAL = re.compile(r"(?P<relation><=|>=|≤|≥) (?P<limit>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>x|ms|s|% rate)")
 _SECONDS = {"ms": 1e-3, "s": 1.0}
 _UNITS = ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (math.inf, 1.0, "s"))
 

@@ -44,7 +44,7 @@ def main() -> int:
     if options.json is not None:
         options.json.write_text(json.dumps(tables, indent=2) + "\n")
     goals = [row["met"] for table in tables for row in table["rows"] if row["met"] is not None]
-    print(f"{len(tables)} benchmarks ran, {len(failed)} failed; {sum(goals)} of {len(goals)} goals met.")
+    print(f"{len(tables)} ran, {len(failed)} failed; {sum(goals)} of {len(goals)} goals met.")
     for name in failed:
         print(f"{known[name].name} failed", file=sys.stderr)
     return 1 if failed else 0
