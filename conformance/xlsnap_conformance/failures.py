@@ -66,7 +66,7 @@ class ConformanceFailure(AssertionError):
 
 
 class HarnessError(Exception):
-    """Something other than the implementation under test failed: driver, host, guest console, or the suite."""
+    """Something else than the implementation under test failed: driver, host, console, or the suite."""
 
 
 class DriverError(HarnessError):

@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The driver protocol: how the suite talks to any implementation.
+
+The suite starts the driver as a subprocess and sends one JSON object a line; the driver answers each with
+one line before it gets the next. Standard error is the driver's log. ::
+
+    {"id": 7, "verb": "snapshot_revert", "args": {"domain": "xlsnap-cts-1", "name": "before"}}
+    {"id": 7, "ok": true, "result": {}}
+    {"id": 7, "ok": false, "error": {"kind": "input", "message": "no snapshot 'before'"}}
+
+`VERBS` is the whole protocol as data: each verb's arguments, result, time limit and the capability that it
+needs. The published schema is made from it (`xlsnap_conformance.schemas`). A driver answers a verb that it
+does not know with kind ``unsupported``; both sides ignore keys that they do not know.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+import msgspec
+
+PROTOCOL = 1
+"""Version of the protocol; rises when an old driver would be misled."""
+
+R = TypeVar("R", bound="Result")
+
+
+class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all requests' arguments; `R` is the type of the result."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all results."""
+
+
+class Done(Result, frozen=True, kw_only=True):
+    """Nothing to tell: it was done."""
+
+
+# --- the driver itself ------------------------------------------------------------------------------------
+
+Capability = Literal[
+    "memory",
+    "memory-path",
+    "disk-only",
+    "disk-selection",
+    "snapshot-config",
+    "dry-run",
+    "list-stopped",
+    "revert",
+    "revert-paused",
+    "revert-stopped",
+    "delete",
+    "delete-stopped",
+    "metadata-files",
+    "pause",
+    "shutdown-state",
+]
+"""What an implementation may or may not be able to do. What it claims is tested.
+
+memory: snapshots with memory · memory-path: at a path of the user's · disk-only: without memory ·
+disk-selection: of some disks · snapshot-config: from an xl.snapshot.conf · dry-run · list-stopped,
+revert-stopped, delete-stopped: of a stopped domain · revert · revert-paused: with the domain left paused ·
+delete · metadata-files: in libxl's JSON · pause: pause and unpause · shutdown-state: a domain that has
+powered off can be kept (``on_poweroff="preserve"``).
+"""
+
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
+
+
+class Hello(Request["HelloResult"], frozen=True, kw_only=True):
+    """Begin. Always the first request."""
+
+
+class HelloResult(Result, frozen=True, kw_only=True):
+    """Who is there. ``capabilities`` are those claimed; unknown ones are ignored."""
+
+    protocol: int
+    implementation: str
+    version: str
+    edition: Literal["v4", "V9"] = "v4"
+    capabilities: tuple[str, ...] = ()
+
+
+class Setup(Request[Done], frozen=True, kw_only=True):
+    """Get ready. ``root`` is an empty directory of mode 0700 that belongs to this driver alone."""
+
+    root: str
+
+
+class Teardown(Request[Done], frozen=True, kw_only=True):
+    """Destroy and remove all that this driver has made. Always the last request."""
+
+
+# --- domains ----------------------------------------------------------------------------------------------
+
+DomainState = Literal["running", "paused", "shutdown", "stopped", "absent"]
+"""``shutdown``: powered off and kept; ``stopped``: known, but not active; ``absent``: unknown."""
+
+
+class Firmware(msgspec.Struct, frozen=True, kw_only=True):
+    """The probe guest, in the form that suits the implementation: absolute paths.
+
+    ``rom`` is a 64 KiB firmware image, ``disk`` a bootable raw disk (also multiboot), ``iso`` a CD image.
+    """
+
+    rom: str
+    disk: str
+    iso: str
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A disk of a domain; ``path`` is absolute, the image exists, and ``format`` is not to be probed."""
+
+    vdev: str
+    path: str
+    format: Literal["qcow2", "raw"]
+    readonly: bool = False
+    cdrom: bool = False
+
+
+class DomainCreate(Request["DomainCreateResult"], frozen=True, kw_only=True):
+    """Start a domain with the probe guest and the disks, its first serial port for `DomainConsole`.
+
+    Without ``uuid`` a stopped domain of the same name goes on, if there is one.
+    """
+
+    name: str
+    uuid: str | None = None
+    memory_mib: int
+    vcpus: int
+    firmware: Firmware
+    disks: tuple[Disk, ...]
+    paused: bool = False
+    on_poweroff: Literal["destroy", "preserve"] = "destroy"
+
+
+class DomainCreateResult(Result, frozen=True, kw_only=True):
+    """The new domain."""
+
+    domid: int
+    uuid: str
+
+
+class DomainDestroy(Request[Done], frozen=True, kw_only=True):
+    """End a domain at once, as pulling the plug does."""
+
+    domain: str
+
+
+class DomainPause(Request[Done], frozen=True, kw_only=True):
+    """Stop a domain's virtual CPUs."""
+
+    domain: str
+
+
+class DomainUnpause(Request[Done], frozen=True, kw_only=True):
+    """Let a domain's virtual CPUs run."""
+
+    domain: str
+
+
+class DomainPowerCycle(Request[Done], frozen=True, kw_only=True):
+    """Destroy a domain and create it again from its configuration, with the images that it uses now."""
+
+    domain: str
+
+
+class DomainStateOf(Request["DomainStateResult"], frozen=True, kw_only=True):
+    """Ask for the state of a domain; an unknown one is no error."""
+
+    domain: str
+
+
+class DomainStateResult(Result, frozen=True, kw_only=True):
+    """The state of a domain."""
+
+    state: DomainState
+
+
+class DomainList(Request["DomainListResult"], frozen=True, kw_only=True):
+    """List all domains that the implementation shows, the suite's and others."""
+
+
+class ListedDomain(msgspec.Struct, frozen=True, kw_only=True):
+    """One domain of a list."""
+
+    name: str
+    uuid: str
+    state: DomainState
+
+
+class DomainListResult(Result, frozen=True, kw_only=True):
+    """All domains."""
+
+    domains: tuple[ListedDomain, ...]
+
+
+class DomainDisks(Request["DomainDisksResult"], frozen=True, kw_only=True):
+    """Ask which images a domain uses now."""
+
+    domain: str
+
+
+class DiskInUse(msgspec.Struct, frozen=True, kw_only=True):
+    """The image behind a vdev."""
+
+    vdev: str
+    path: str
+    format: str
+
+
+class DomainDisksResult(Result, frozen=True, kw_only=True):
+    """The images in use."""
+
+    disks: tuple[DiskInUse, ...]
+
+
+class DomainConsole(Request["DomainConsoleResult"], frozen=True, kw_only=True):
+    """Ask where the first serial port of an active domain is. Asked again after every start and revert."""
+
+    domain: str
+
+
+class DomainConsoleResult(Result, frozen=True, kw_only=True):
+    """``unix`` is the path of a Unix stream socket."""
+
+    unix: str
+
+
+# --- snapshots --------------------------------------------------------------------------------------------
+
+
+class DiskChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A disk of a snapshot that is to be made; ``target`` and ``format`` only for an external one."""
+
+    vdev: str
+    type: Literal["internal", "external"] = "internal"
+    target: str | None = None
+    format: str | None = None
+
+
+class SnapshotCreate(Request["SnapshotCreateResult"], frozen=True, kw_only=True):
+    """Take a snapshot.
+
+    Either ``config`` is the text of an xl.snapshot.conf, and ``name`` and ``disk_only`` are the options `-n`
+    and `-D` beside it; or the other members describe the snapshot: ``memory`` is ``yes``, ``no`` or an
+    absolute path, ``disks`` None means all that are writable. Without a name the implementation chooses one.
+    """
+
+    domain: str
+    name: str | None = None
+    description: str | None = None
+    memory: str = "yes"
+    disks: tuple[DiskChoice, ...] | None = None
+    dry_run: bool = False
+    config: str | None = None
+    disk_only: bool = False
+
+
+class SnapshotCreateResult(Result, frozen=True, kw_only=True):
+    """The name of the new snapshot."""
+
+    name: str
+
+
+class SnapshotList(Request["SnapshotListResult"], frozen=True, kw_only=True):
+    """List the snapshots of a domain, named by its name or uuid, in the implementation's order."""
+
+    domain: str
+
+
+class ListedDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk of a listed snapshot."""
+
+    vdev: str
+    type: Literal["internal", "external"] = "internal"
+
+
+class ListedSnapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of a list. ``creation_time`` is in seconds since the epoch.
+
+    ``memory`` is the path of the memory image, if it is told; ``state`` the domain's run state at the time
+    of the snapshot, by its letter in `xl list`.
+    """
+
+    name: str
+    description: str = ""
+    creation_time: int
+    memory: str | None = None
+    disk_only: bool
+    state: Literal["r", "b", "p", "s", "c", "d", ""]
+    disks: tuple[ListedDisk, ...] = ()
+
+
+class SnapshotListResult(Result, frozen=True, kw_only=True):
+    """All complete snapshots."""
+
+    snapshots: tuple[ListedSnapshot, ...]
+
+
+class SnapshotRevert(Request[Done], frozen=True, kw_only=True):
+    """Return a domain to a snapshot; with ``paused`` it is left paused."""
+
+    domain: str
+    name: str
+    paused: bool = False
+
+
+class SnapshotDelete(Request[Done], frozen=True, kw_only=True):
+    """Delete a snapshot."""
+
+    domain: str
+    name: str
+
+
+class Metadata(Request["MetadataResult"], frozen=True, kw_only=True):
+    """Ask where the ``snapshotdata-d.*.libxl-json`` files of a domain are."""
+
+    domain: str
+
+
+class MetadataResult(Result, frozen=True, kw_only=True):
+    """``directory`` is absolute; it need not exist while the domain has no snapshot."""
+
+    directory: str
+
+
+# --- the whole protocol as data ---------------------------------------------------------------------------
+
+
+class Verb(msgspec.Struct, frozen=True):
+    """One verb: types of its arguments and result, time limit in seconds, capability that it needs."""
+
+    arguments: type[Request[Any]]
+    result: type[Result]
+    seconds: float
+    capability: str | None = None
+
+
+VERBS: dict[str, Verb] = {
+    "hello": Verb(Hello, HelloResult, 30),
+    "setup": Verb(Setup, Done, 60),
+    "teardown": Verb(Teardown, Done, 120),
+    "domain_create": Verb(DomainCreate, DomainCreateResult, 120),
+    "domain_destroy": Verb(DomainDestroy, Done, 60),
+    "domain_pause": Verb(DomainPause, Done, 30, "pause"),
+    "domain_unpause": Verb(DomainUnpause, Done, 30, "pause"),
+    "domain_power_cycle": Verb(DomainPowerCycle, Done, 120),
+    "domain_state": Verb(DomainStateOf, DomainStateResult, 30),
+    "domain_list": Verb(DomainList, DomainListResult, 30),
+    "domain_disks": Verb(DomainDisks, DomainDisksResult, 30),
+    "domain_console": Verb(DomainConsole, DomainConsoleResult, 30),
+    "snapshot_create": Verb(SnapshotCreate, SnapshotCreateResult, 180),
+    "snapshot_list": Verb(SnapshotList, SnapshotListResult, 30),
+    "snapshot_revert": Verb(SnapshotRevert, Done, 180, "revert"),
+    "snapshot_delete": Verb(SnapshotDelete, Done, 180, "delete"),
+    "metadata": Verb(Metadata, MetadataResult, 30, "metadata-files"),
+}
+
+VERB_OF: dict[type[Request[Any]], str] = {verb.arguments: name for name, verb in VERBS.items()}
+
+ErrorKind = Literal["input", "state", "host", "bug", "unsupported"]
+"""Whose fault it is: the request's, the domain's state, the host's, the implementation's own; or nobody's."""
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request was refused, in one line."""
+
+    kind: ErrorKind
+    message: str
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as it is sent; ``id`` rises by one with each."""
+
+    id: int
+    verb: str
+    args: msgspec.Raw
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A reply as it is received: ``result`` if ``ok``, else ``error``."""
+
+    id: int
+    ok: bool
+    result: msgspec.Raw = msgspec.Raw(b"{}")
+    error: Refusal | None = None

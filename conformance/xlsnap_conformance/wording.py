@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Steps of a trace in words, and the capabilities that they need (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import trace as do
+
+
+def describe(step: do.Step) -> str:
+    """Return a step as a report shows it, with the kind of refusal that it must end in."""
+    return _action(step) + (f": must be refused ({step.refused})" if step.refused else "")
+
+
+def _action(step: do.Step) -> str:
+    match step:
+        case do.Set(key=key, value=value):
+            return f"guest sets variable {key} to {value}"
+        case do.Write(vdev=vdev, lba=lba, word=word):
+            return f"guest writes {word} to sector {lba} of {vdev}"
+        case do.Create():
+            return _creation(step)
+        case do.Revert(name=name, paused=paused):
+            return f"revert to {name!r}" + (", leave paused" if paused else "")
+        case do.Delete(name=name):
+            return f"delete snapshot {name!r}"
+        case do.Start(paused=paused):
+            return "start, paused" if paused else "start"
+        case do.PutFile(path=path):
+            return f"put a file of the user's at {path}"
+        case _:
+            return _PLAIN[type(step)]
+
+
+_PLAIN: dict[type[do.Step], str] = {
+    do.Pause: "pause",
+    do.Unpause: "unpause",
+    do.PowerCycle: "power cycle",
+    do.PowerOff: "guest powers itself off",
+    do.Destroy: "destroy",
+    do.List: "list snapshots",
+    do.Check: "check everything",
+}
+
+
+def _creation(step: do.Create) -> str:
+    dry = " (dry run)" if step.dry_run else ""
+    if step.config is not None:
+        options = [f"-n {step.name}"] if step.name is not None else []
+        options += ["-D"] if step.disk_only else []
+        return f"create a snapshot from {step.config!r} {' '.join(options)}".rstrip() + dry
+    named = "without a name" if step.name is None else repr(step.name)
+    memory = {"yes": "with memory", "no": "without memory"}.get(step.memory, f"with memory in {step.memory}")
+    chosen = ""
+    if step.disks is not None:
+        chosen = f" of {', '.join(disk.vdev for disk in step.disks) or 'no disk'}"
+    described = f", described as {step.description!r}" if step.description else ""
+    return f"create snapshot {named} {memory}{chosen}{described}{dry}"
+
+
+def capabilities(trace: do.Trace) -> frozenset[str]:
+    """Return what a driver must be able to do for a trace."""
+    wanted: set[str] = set()
+    stopped = False
+    for step in trace.steps:
+        wanted.update(_needed(step, stopped=stopped))
+        if isinstance(step, do.Destroy):
+            stopped = True
+        elif isinstance(step, do.Start | do.PowerCycle | do.Revert) and not step.refused:
+            stopped = False
+    return frozenset(wanted)
+
+
+_NEEDED: dict[type[do.Step], str] = {
+    do.Pause: "pause",
+    do.Unpause: "pause",
+    do.PowerOff: "shutdown-state",
+    do.Revert: "revert",
+    do.Delete: "delete",
+}
+
+_NEEDED_WHEN_STOPPED: dict[type[do.Step], str] = {
+    do.List: "list-stopped",
+    do.Revert: "revert-stopped",
+    do.Delete: "delete-stopped",
+}
+
+
+def _needed(step: do.Step, *, stopped: bool) -> Iterator[str]:
+    if type(step) in _NEEDED:
+        yield _NEEDED[type(step)]
+    if stopped and type(step) in _NEEDED_WHEN_STOPPED:
+        yield _NEEDED_WHEN_STOPPED[type(step)]
+    if isinstance(step, do.Revert) and step.paused:
+        yield "revert-paused"
+    if isinstance(step, do.Create):
+        if step.config is not None:
+            yield "snapshot-config"
+        else:
+            yield {"yes": "memory", "no": "disk-only"}.get(step.memory, "memory-path")
+        if step.disks is not None:
+            yield "disk-selection"
+        if step.dry_run:
+            yield "dry-run"
