@@ -10,7 +10,7 @@ import msgspec
 
 from . import steps as do
 from . import store as files
-from .domain import DomainRecord
+from .domain import DomainRecord, RunState
 from .errors import XlsnapError
 from .host import Host, Started
 from .journal import Interrupted, Journal
@@ -20,12 +20,16 @@ from .store import Store
 
 
 class Executor:
-    """Carries out plans for one domain, whose lock is held. ``record`` is always up to date."""
+    """Carries out plans for one domain, whose lock is held.
+
+    ``record`` is always up to date; ``run_state`` is what was observed when the operation began.
+    """
 
     def __init__(self, host: Host, store: Store, record: DomainRecord) -> None:
         self.host = host
         self.store = store
         self.record = record
+        self.run_state: RunState | None = None
         self.paths: DomainPaths = store.root.domain(record.uuid)
 
     async def execute(self, plan: Plan) -> None:

@@ -96,8 +96,8 @@ class Host(Protocol):
     async def inspect(self, record: DomainRecord, disks: Sequence[DiskImage]) -> list[ImageState]:
         """Look at images, whether the domain has them open or not."""
 
-    async def attach(self, record: DomainRecord) -> None:
-        """Connect to the domain, if it is active, for the operation that holds its lock."""
+    async def attach(self, record: DomainRecord) -> RunState | None:
+        """Connect to the domain for the operation that holds its lock, and return its run state."""
 
     async def release(self, record: DomainRecord) -> None:
         """Let go of connections to this domain, so that other programs can use them."""

@@ -350,17 +350,16 @@ def plan_revert(
 # --- delete ---------------------------------------------------------------------------------------------
 
 
-def plan_delete(domain: ObservedDomain, snapshot: DomainSnapshot, *, disks: tuple[ObservedDisk, ...]) -> Plan:
+def plan_delete(snapshot: DomainSnapshot) -> Plan:
     """Plan the removal of `snapshot`: disk snapshots, memory image, metadata.
 
-    It leaves the list first, so that nothing half deleted is ever shown. A disk whose image is gone, or
-    that has lost the tag, needs no step: what is deleted need not be there.
+    It leaves the list first, so that nothing half deleted is ever shown. One step a disk, so that a failure
+    at the first one can still be taken back.
     """
     steps = [PlannedStep(do.HideMetadata(name=snapshot.name), do.ShowMetadata(name=snapshot.name))]
     steps += [
-        PlannedStep(do.DropDiskSnapshots(name=snapshot.name, disks=(disk.image,)))
-        for disk in disks
-        if not disk.problem
+        PlannedStep(do.DropDiskSnapshots(name=disk.name, disks=(image,)))
+        for disk, image in zip(snapshot.disks, snapshot_disks(snapshot), strict=True)
     ]
     if snapshot.memory is not None:
         steps.append(PlannedStep(do.RemoveMemory(path=snapshot.memory)))

@@ -34,7 +34,7 @@ from .errors import (
 )
 from .executor import Executor
 from .host import Host
-from .journal import Journal
+from .journal import Interrupted, Journal
 from .layout import StateRoot
 from .plan import ObservedDisk, ObservedDomain
 from .request import SnapshotRequest
@@ -130,7 +130,7 @@ class Toolstack:
     async def unpause(self, ref: str) -> None:
         """Let the virtual CPUs of a domain run."""
         async with self._active(ref) as run:
-            if await self.host.run_state(run.record) is RunState.SHUTDOWN:
+            if run.run_state is RunState.SHUTDOWN:
                 raise DomainStateError(f"domain {run.record.name!r} has shut down", hint="destroy it")
             await run.perform(steps.ResumeDomain())
 
@@ -145,7 +145,7 @@ class Toolstack:
         if problem := files.new_file_problem(path):
             raise MemoryPathError(f"save file {path}: {problem}")
         async with self._active(ref) as run:
-            domain = await self._observe(run.record)
+            domain = self._observe(run)
             planning.check_can_snapshot(domain)
             await run.execute(planning.plan_save(domain, path, leave=leave))
             uuid = run.record.uuid
@@ -219,7 +219,7 @@ class Toolstack:
         With `dry_run` everything is checked and nothing is done; the result is the same.
         """
         async with self._active(ref) as run:
-            domain = await self._observe(run.record)
+            domain = self._observe(run)
             planning.check_can_snapshot(domain)
             now_ns = time.time_ns()
             name = planning.choose_name(domain, request, now_ns // 1_000_000_000)
@@ -246,7 +246,7 @@ class Toolstack:
     async def snapshot_revert(self, ref: str, name: str, *, paused: bool = False) -> DomainInfo:
         """Return a domain, active or stopped, to a snapshot (XLS-REVERT)."""
         async with self.operating(self.resolve(ref).uuid) as run:
-            domain = await self._observe(run.record)
+            domain = self._observe(run)
             snapshot = domain.snapshot(name)
             plan = planning.plan_revert(
                 domain,
@@ -263,10 +263,8 @@ class Toolstack:
     async def snapshot_delete(self, ref: str, name: str) -> None:
         """Delete a snapshot of a domain, active or stopped (XLS-DELETE)."""
         async with self.operating(self.resolve(ref).uuid) as run:
-            domain = await self._observe(run.record)
-            snapshot = domain.snapshot(name)
-            disks = await self._observe_disks(run.record, snapshot)
-            await run.execute(planning.plan_delete(domain, snapshot, disks=disks))
+            domain = self._observe(run)
+            await run.execute(planning.plan_delete(domain.snapshot(name)))
             uuid = run.record.uuid
         self._forget_if_unused(uuid)
 
@@ -284,13 +282,13 @@ class Toolstack:
             cpu_seconds=self.host.cpu_seconds(record) if run_state is not None else 0.0,
         )
 
-    async def _observe(self, record: DomainRecord) -> ObservedDomain:
+    def _observe(self, run: Executor) -> ObservedDomain:
         return ObservedDomain(
-            uuid=record.uuid,
-            name=record.name,
-            run_state=await self.host.run_state(record),
-            config=record.config,
-            snapshots=self.store.snapshots(record.uuid),
+            uuid=run.record.uuid,
+            name=run.record.name,
+            run_state=run.run_state,
+            config=run.record.config,
+            snapshots=self.store.snapshots(run.record.uuid),
         )
 
     async def _observe_disks(
@@ -317,23 +315,15 @@ class Toolstack:
             if record is None:
                 raise InputError(f"{what} is gone: another command removed it")
             run = Executor(self.host, self.store, record)
-            interrupted = Journal(paths.journal).interrupted()
-            if interrupted is not None:
-                await self._recover(run, interrupted.plan.operation, lambda: run.recover(interrupted))
             try:
-                await self.host.attach(run.record)
+                run.run_state = await self.host.attach(run.record)
+                interrupted = Journal(paths.journal).interrupted()
+                if interrupted is not None:
+                    await _recover(run, interrupted)
+                    run.run_state = await self.host.attach(run.record)
                 yield run
             finally:
                 await self.host.release(run.record)
-
-    async def _recover(self, run: Executor, operation: str, recover: Callable[[], object]) -> None:
-        try:
-            await recover()  # type: ignore[misc]
-        except XlsnapError as error:
-            raise HostError(
-                f"cannot finish an interrupted {operation} of domain {run.record.name!r}: {error.message}",
-                hint="mend the cause and try again",
-            ) from error
 
     @contextlib.asynccontextmanager
     async def _active(self, ref: str) -> AsyncIterator[Executor]:
@@ -376,6 +366,17 @@ class Toolstack:
             unused = not self.store.snapshots(uuid) and not self.store.hidden_names(uuid)
             if unused and not self.host.is_active(record):
                 self.store.forget_domain(uuid)
+
+
+async def _recover(run: Executor, interrupted: Interrupted) -> None:
+    try:
+        await run.recover(interrupted)
+    except XlsnapError as error:
+        operation = interrupted.plan.operation
+        raise HostError(
+            f"cannot finish an interrupted {operation} of domain {run.record.name!r}: {error.message}",
+            hint="mend the cause and try again",
+        ) from error
 
 
 def _refuse_active(host: Host, record: DomainRecord) -> None:

@@ -264,19 +264,11 @@ def test_an_unknown_snapshot_is_named() -> None:
 
 
 def test_delete_hides_the_snapshot_first_and_forgets_it_last() -> None:
-    plan = planning.plan_delete(domain(HDA), WITH_MEMORY, disks=FOUND)
+    plan = planning.plan_delete(WITH_MEMORY)
     assert kinds(plan) == [do.HideMetadata, do.DropDiskSnapshots, do.RemoveMemory, do.ForgetMetadata]
     assert not plan.is_irrevocable(1)
     assert plan.is_irrevocable(2)
     assert type(plan.steps[0].undo) is do.ShowMetadata
-
-
-def test_what_is_deleted_need_not_be_there() -> None:
-    missing = (ObservedDisk(DISK, problem="no such file"),)
-    assert kinds(planning.plan_delete(domain(HDA), DISK_ONLY, disks=missing)) == [
-        do.HideMetadata,
-        do.ForgetMetadata,
-    ]
 
 
 # --- save and restore -----------------------------------------------------------------------------------
@@ -294,6 +286,6 @@ def test_plans_survive_the_journal() -> None:
         make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s")),
         planning.plan_revert(domain(HDA), WITH_MEMORY, disks=FOUND),
         planning.plan_revert(domain(HDA), DISK_ONLY, disks=FOUND),
-        planning.plan_delete(domain(HDA), WITH_MEMORY, disks=FOUND),
+        planning.plan_delete(WITH_MEMORY),
     ):
         assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan

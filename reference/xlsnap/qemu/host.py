@@ -52,6 +52,7 @@ class QemuHost:
         self._root = root
         self._wanted_accelerator = accelerator
         self._connections = Connections(keep=keep_connections)
+        self._without_disks: set[Path] = set()  # processes that gave up their disks by saving their memory
         self._children: list[subprocess.Popen[bytes]] = []
 
     # --- state ------------------------------------------------------------------------------------------
@@ -61,30 +62,37 @@ class QemuHost:
         self._reap()
         return record.process is not None and process.living_pid(self._paths(record)) is not None
 
-    async def attach(self, record: DomainRecord) -> None:
-        """Connect to the domain's control monitor; the domain's lock must be held."""
-        if self.is_active(record):
-            with contextlib.suppress(QemuDiedError):
-                await self._connections.get(self._paths(record))
+    async def attach(self, record: DomainRecord) -> RunState | None:
+        """Connect to the domain's monitor and ask it; the domain's lock must be held."""
+        if not self.is_active(record):
+            return None
+        try:
+            return await self._status(record, await self._connections.get(self._paths(record)))
+        except QemuDiedError:
+            return None
 
     async def run_state(self, record: DomainRecord) -> RunState | None:
-        """Ask QEMU, on the monitor that operations leave free."""
+        """Ask QEMU, without an operation on a monitor of its own, which operations leave free."""
         if not self.is_active(record):
             return None
         paths = self._paths(record)
         monitor = self._connections.existing(paths)
         try:
             if monitor is not None:
-                status = await monitor.execute("query-status", timeout=STATUS_SECONDS)
-            else:
-                looking = await Monitor.connect(paths, paths.status, timeout=STATUS_SECONDS)
-                try:
-                    status = await looking.execute("query-status", timeout=STATUS_SECONDS)
-                finally:
-                    await looking.close()
+                return await self._status(record, monitor)
+            looking = await Monitor.connect(paths, paths.status, timeout=STATUS_SECONDS)
+            try:
+                return await self._status(record, looking)
+            finally:
+                await looking.close()
         except QemuDiedError:
             return None
-        return _RUN_STATES.get(status["status"], RunState.PAUSED)
+
+    async def _status(self, record: DomainRecord, monitor: Monitor) -> RunState:
+        status = (await monitor.execute("query-status", timeout=STATUS_SECONDS))["status"]
+        if status == "postmigrate":
+            self._without_disks.add(self._paths(record).directory)
+        return _RUN_STATES.get(status, RunState.PAUSED)
 
     def cpu_seconds(self, record: DomainRecord) -> float:
         """CPU time of the QEMU process."""
@@ -103,6 +111,7 @@ class QemuHost:
     async def resume(self, record: DomainRecord) -> None:
         """QMP `cont`; after a migration it also takes the disks back."""
         await (await self._monitor(record)).execute("cont")
+        self._without_disks.discard(self._paths(record).directory)
 
     async def start(self, record: DomainRecord, config: DomainConfig, *, paused: bool) -> Started:
         """Start a process and wait until its monitor answers.
@@ -215,7 +224,7 @@ class QemuHost:
             for disk in disks
         ]
         try:
-            await (await self._monitor(record)).execute("transaction", {"actions": actions})
+            await (await self._monitor_with_disks(record)).execute("transaction", {"actions": actions})
         except QmpError:
             check_tags_free(record.name, name, await self.inspect(record, disks))
             raise
@@ -238,14 +247,14 @@ class QemuHost:
                 else:
                     await images.drop_tag(disk, name)
             except HostError:
+                if not os.path.lexists(disk.path):
+                    continue
                 (state,) = await self.inspect(record, [disk])
                 if state.problem or any(tag.name == name for tag in state.tags):
                     raise
 
     async def _drop_open(self, record: DomainRecord, name: str, disk: DiskImage) -> None:
-        monitor = await self._monitor(record)
-        if (await monitor.execute("query-status"))["status"] == "postmigrate":
-            await self._activate(monitor, record.config)  # QEMU would abort on an inactive disk
+        monitor = await self._monitor_with_disks(record)
         node = node_name(disk.vdev, disk.format)
         await monitor.execute("blockdev-snapshot-delete-internal-sync", {"device": node, "name": name})
 
@@ -269,6 +278,7 @@ class QemuHost:
             savefile.write_header(fd, savefile.SaveHeader(record.uuid, record.config, record.accelerator))
             await monitor.pass_fd("memory", fd)
             await monitor.migrate("migrate", {"uri": "fd:memory"})
+            self._without_disks.add(self._paths(record).directory)
             savefile.mark_complete(fd)
         except BaseException as error:
             os.unlink(path)
@@ -350,6 +360,18 @@ class QemuHost:
             raise QemuDiedError(f"the domain's QEMU has ended{': ' + words if words else ''}")
         return await self._connections.get(self._paths(record))
 
+    async def _monitor_with_disks(self, record: DomainRecord) -> Monitor:
+        """Return the connection to the domain's process after making sure that it has its disks.
+
+        QEMU aborts when it is told to change an image that it has given up.
+        """
+        monitor = await self._monitor(record)
+        directory = self._paths(record).directory
+        if directory in self._without_disks:
+            await self._activate(monitor, record.config)
+            self._without_disks.discard(directory)
+        return monitor
+
     async def _prepare(self, paths: ProcessPaths, *capabilities: str) -> Monitor:
         """Connect to a new process and set what holds for all its life."""
         monitor = await self._connections.get(paths)
@@ -361,6 +383,7 @@ class QemuHost:
     async def _discard(self, paths: ProcessPaths) -> None:
         """End a process by force, if it lives, and remove its files."""
         await self._connections.drop(paths.directory)
+        self._without_disks.discard(paths.directory)
         await process.kill(paths)
         self._reap()
         process.remove_directory(paths)
