@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -211,8 +212,9 @@ class Driver:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        for end in (lambda: None, process.terminate, process.kill):
-            end()
+        for end in (None, signal.SIGTERM, signal.SIGKILL):
+            if end is not None:
+                process.send_signal(end)
             try:
                 process.wait(timeout=END_SECONDS if self._broken is None else END_SECONDS / 5)
                 return

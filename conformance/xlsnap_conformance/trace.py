@@ -17,7 +17,6 @@ import msgspec
 
 from .failures import HarnessError
 from .protocol import DiskChoice, ErrorKind
-from .results import Tree
 
 SCRATCH = "$SCRATCH"
 """Stands for the replay's scratch directory, in paths and in configuration texts."""
@@ -163,6 +162,28 @@ AnyStep = (
 
 
 # --- traces -----------------------------------------------------------------------------------------------
+
+
+class TreeNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A snapshot as reports draw it.
+
+    ``parent`` is None at a root, ``state`` the domain's state when it was taken; the domain's own state came
+    from the one that is ``current``.
+    """
+
+    name: str
+    parent: str | None = None
+    memory: bool = False
+    disks: tuple[str, ...] = ()
+    state: str = "running"
+    current: bool = False
+
+
+class Tree(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The snapshots of a domain, oldest first, and the domain's own state."""
+
+    domain_state: str
+    snapshots: tuple[TreeNode, ...] = ()
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
