@@ -357,7 +357,7 @@ class Toolstack:
     def _forget_if_unused(self, uuid: str) -> None:
         """Forget a stopped domain that has no snapshots, unless somebody is busy with it."""
         record = self.store.record(uuid)
-        if record is None:
+        if record is None or self.host.is_active(record):
             return
         with (
             contextlib.suppress(DomainStateError, SnapshotDamagedError, HostError),
