@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+""".ci/run with a fake make: what it runs, and that no failure gets lost in it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Fails in the target of $BREAKS; prints the closing line that pytest would.
+MAKE = """#!/bin/sh
+echo "make $* oracle=$XLSNAP_REQUIRE_ORACLE"
+case " $* " in
+    *" test "*) echo "========= 11 passed, 1 skipped in 2.00s =========" ;;
+    *" conformance "*) echo "========= 22 passed in 3.00s =========" ;;
+esac
+case " $* " in *" ${BREAKS:-none} "*) exit 2 ;; esac
+"""
+
+
+def run(directory: Path, breaks: str = "") -> subprocess.CompletedProcess[str]:
+    fake = directory / "make"
+    fake.write_text(MAKE)
+    fake.chmod(0o755)
+    (directory / "tmp").mkdir()
+    environment = {
+        "PATH": f"{directory}:{os.environ['PATH']}",
+        "BREAKS": breaks,
+        "TMPDIR": str(directory / "tmp"),
+    }
+    return subprocess.run(
+        [ROOT / ".ci/run"], env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_it_runs_both_commands_with_the_oracle_required_and_ends_with_their_summaries(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("make ")] == [
+        "make setup oracle=1",
+        "make --keep-going test oracle=1",
+        "make conformance oracle=1",
+    ]
+    assert lines[-2:] == [
+        "conformance: ========= 22 passed in 3.00s =========",
+        "========= 11 passed, 1 skipped in 2.00s =========",
+    ]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["setup", "test", "conformance"])
+def test_a_failure_in_any_step_fails_the_run(tmp_path: Path, target: str) -> None:
+    done = run(tmp_path, breaks=target)
+    assert done.returncode != 0
+    assert "make conformance" in done.stdout or target == "setup"
