@@ -11,7 +11,7 @@ import msgspec
 from . import steps as do
 from . import store as files
 from .domain import DomainRecord, RunState
-from .errors import XlsnapError
+from .errors import InputError, QmpError, XlsnapError
 from .host import Host, Started
 from .journal import Interrupted, Journal
 from .layout import DomainPaths
@@ -35,9 +35,9 @@ class Executor:
     async def execute(self, plan: Plan) -> None:
         """Carry out all steps of a plan, or none.
 
-        When a step fails, it and those before it are taken back and its error is raised: it may have
-        taken effect in part, as when QEMU dies in the middle. After the point of no return the journal
-        stays, and the next command on the domain finishes the operation.
+        When a step fails, those before it are taken back and its error is raised; so is the failing step
+        itself, unless it was refused: it may have taken effect in part, as when QEMU dies in the middle.
+        After the point of no return the journal stays, and the next command finishes the operation.
         """
         journal = Journal(self.paths.journal)
         journal.open(plan)
@@ -51,7 +51,8 @@ class Executor:
                 journal.close(keep=True)
                 _add_hint(error, "the next command on this domain tries to finish it")
             else:
-                undone = await self._undo(plan, taken + 1, error)
+                refused = isinstance(error, QmpError | InputError)
+                undone = await self._undo(plan, taken if refused else taken + 1, error)
                 journal.close(keep=not undone)
             raise
         journal.close()
@@ -149,7 +150,7 @@ async def _take_disk_snapshots(run: Executor, step: do.TakeDiskSnapshots) -> Non
 
 
 async def _drop_disk_snapshots(run: Executor, step: do.DropDiskSnapshots) -> None:
-    await run.host.drop_disk_snapshots(run.record, step.name, step.disks, since=step.since)
+    await run.host.drop_disk_snapshots(run.record, step.name, step.disks, since_ns=step.since_ns)
 
 
 async def _apply_disk_snapshots(run: Executor, step: do.ApplyDiskSnapshots) -> None:

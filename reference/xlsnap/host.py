@@ -26,11 +26,11 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Tag(msgspec.Struct, frozen=True):
-    """An internal snapshot inside an image: QEMU's id, the name, and when it was made (epoch seconds)."""
+    """An internal snapshot inside an image: QEMU's id, the name, and when it was made (epoch nanoseconds)."""
 
     id: str
     name: str
-    date: int = 0
+    date_ns: int = 0
 
 
 class ImageState(msgspec.Struct, frozen=True):
@@ -83,9 +83,9 @@ class Host(Protocol):
         """Take internal snapshots of the disks in one transaction."""
 
     async def drop_disk_snapshots(
-        self, record: DomainRecord, name: str, disks: Sequence[DiskImage], *, since: int = 0
+        self, record: DomainRecord, name: str, disks: Sequence[DiskImage], *, since_ns: int = 0
     ) -> None:
-        """Delete internal snapshots by name; one that does not exist, or is older than `since`, stays."""
+        """Delete internal snapshots by name; one that does not exist, or is older than `since_ns`, stays."""
 
     async def apply_disk_snapshots(self, record: DomainRecord, disks: Sequence[TaggedImage]) -> None:
         """Make internal snapshots, given by id, the current state. The domain is stopped."""

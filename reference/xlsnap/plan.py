@@ -202,7 +202,7 @@ def plan_create(
         steps.append(
             PlannedStep(
                 do.TakeDiskSnapshots(name=name, disks=disks),
-                do.DropDiskSnapshots(name=name, disks=disks, since=snapshot.creation_time),
+                do.DropDiskSnapshots(name=name, disks=disks, since_ns=snapshot.sort_key[1]),
             )
         )
     if snapshot.memory is not None:

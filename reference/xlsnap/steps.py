@@ -85,13 +85,13 @@ class TakeDiskSnapshots(Step, frozen=True, tag="take-disk-snapshots"):
 class DropDiskSnapshots(Step, frozen=True, tag="drop-disk-snapshots"):
     """Delete the internal snapshots of that name from `disks`; one that is gone already is no error.
 
-    With `since` (seconds since the epoch) one that is older stays: undoing must not delete what was there
+    With `since_ns` (nanoseconds since the epoch) one that is older stays: undoing must not delete what was there
     before.
     """
 
     name: str
     disks: tuple[DiskImage, ...]
-    since: int = 0
+    since_ns: int = 0
 
 
 class ApplyDiskSnapshots(Step, frozen=True, tag="apply-disk-snapshots"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from xlsnap import steps as do
 from xlsnap.domain import DomainConfig, DomainRecord
-from xlsnap.errors import HostError, XlsnapError
+from xlsnap.errors import HostError, QmpError, XlsnapError
 from xlsnap.executor import Executor
 from xlsnap.host import Started
 from xlsnap.journal import Interrupted, Journal
@@ -73,6 +73,18 @@ def test_a_failing_step_and_those_before_it_are_taken_back_in_reverse(tmp_path: 
         asyncio.run(executor.execute(plan(PAUSE, (TAKE, DROP), (do.StopDomain(), do.DiscardSuccessor()))))
     assert host.calls == ["pause", "take_disk_snapshots", "drop_disk_snapshots", "resume"]
     assert Journal(executor.paths.journal).interrupted() is None
+
+
+def test_a_step_that_was_refused_had_no_effect_to_take_back(tmp_path: Path) -> None:
+    executor, host = run(tmp_path)
+
+    async def refuse(*args: object) -> None:
+        raise QmpError("transaction", "no")
+
+    host.take_disk_snapshots = refuse  # type: ignore[attr-defined]
+    with pytest.raises(QmpError):
+        asyncio.run(executor.execute(plan(PAUSE, (TAKE, DROP))))
+    assert host.calls == ["pause", "resume"]
 
 
 def test_the_first_error_is_the_one_reported_when_undoing_fails_too(tmp_path: Path) -> None:

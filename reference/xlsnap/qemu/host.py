@@ -230,15 +230,15 @@ class QemuHost:
             raise
 
     async def drop_disk_snapshots(
-        self, record: DomainRecord, name: str, disks: Sequence[DiskImage], *, since: int = 0
+        self, record: DomainRecord, name: str, disks: Sequence[DiskImage], *, since_ns: int = 0
     ) -> None:
         """Through QEMU for the disks that the domain has open, with `qemu-img` for others."""
-        if since:
+        if since_ns:
             states = await self.inspect(record, disks)
             disks = [
                 state.image
                 for state in states
-                if any(tag.name == name and tag.date >= since for tag in state.tags)
+                if any(tag.name == name and tag.date_ns >= since_ns for tag in state.tags)
             ]
         for disk in disks:
             try:

@@ -57,7 +57,7 @@ def image_options(image: DiskImage) -> str:
 def tags_of(info: dict[str, Any]) -> tuple[Tag, ...]:
     """Return the internal snapshots in QEMU's ImageInfo."""
     return tuple(
-        Tag(str(item["id"]), str(item["name"]), int(item.get("date-sec", 0)))
+        Tag(str(item["id"]), str(item["name"]), item["date-sec"] * 1_000_000_000 + item["date-nsec"])
         for item in info.get("snapshots", ())
     )
 
