@@ -85,8 +85,8 @@ class TakeDiskSnapshots(Step, frozen=True, tag="take-disk-snapshots"):
 class DropDiskSnapshots(Step, frozen=True, tag="drop-disk-snapshots"):
     """Delete the internal snapshots of that name from `disks`; one that is gone already is no error.
 
-    With `since_ns` (nanoseconds since the epoch) one that is older stays: undoing must not delete what was there
-    before.
+    With `since_ns` (nanoseconds since the epoch) one that is older stays: undoing must not delete what was
+    there before.
     """
 
     name: str
