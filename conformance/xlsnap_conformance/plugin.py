@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The suite as a pytest plugin.
+
+It is loaded by name, so that it meddles with no other test run of the same environment::
+
+    pytest -p xlsnap_conformance.plugin --pyargs xlsnap_conformance.suite --driver ./my-driver --profile core
+
+The suite's fixtures take what was chosen from the fixture `xlsnap_run`, a `RunContext`, and tell it what they
+learn of the driver. Each test carries ``@pytest.mark.clauses("XLS-AREA-NNN", …)``. The exit status is that of
+`results.Run.exit_code`. With pytest-xdist, results of all workers end in one report.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from .clauses import load_clauses
+from .profiles import Profile, available
+from .report import outcome
+from .report.text import directory_names, encodable
+from .results import Implementation, Status
+
+MARKER = "clauses"
+
+
+@dataclass(slots=True)
+class RunContext:
+    """What the suite needs to know of the run, and what it tells the report; one in each process.
+
+    ``seed`` is the same in all workers. ``worker`` is "main", or xdist's name of the process ("gw0").
+    The fixture that starts the driver sets ``implementation`` to the driver's reply to ``hello``, ``root`` to
+    the directory of this worker, which reports call ``$ROOT``, and ``log`` to a function that returns the end
+    of what the driver wrote to its standard error.
+    """
+
+    driver: str
+    profile: Profile
+    seed: int
+    worker: str
+    implementation: Implementation | None = None
+    root: Path | None = None
+    log: Callable[[], str] | None = None
+    _broken_setups: list[tuple[BaseException, str]] = field(default_factory=list)
+
+    def blocked_by(self, error: BaseException, test: str) -> str | None:
+        """Return the test whose set-up failed with this very exception before ``test``; None for the first.
+
+        pytest raises the exception of a shared fixture again for each test that needs it.
+        """
+        for seen, first in self._broken_setups:
+            if seen is error:
+                return first
+        self._broken_setups.append((error, test))
+        return None
+
+
+RUN = pytest.StashKey[RunContext]()
+
+
+@pytest.fixture(scope="session")
+def xlsnap_run(request: pytest.FixtureRequest) -> RunContext:
+    """What this run is about: driver, profile, seed, worker."""
+    return request.config.stash[RUN]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the suite."""
+    group = parser.getgroup("xlsnap", "xlsnap conformance suite")
+    group.addoption("--driver", default="reference", help="driver to test: a name or a command (reference)")
+    group.addoption("--profile", default="core", help="which clauses to test, and how hard (core)")
+    group.addoption("--xlsnap-seed", type=int, default=None, help="seed of the generated scenarios (random)")
+    group.addoption("--clause", action="append", default=[], metavar="ID", help="only tests of this clause")
+    group.addoption("--report", type=Path, default=None, metavar="DIR", help="write reports to DIR")
+    group.addoption("--strict-should", action="store_true", help="let SHOULD clauses count like MUST clauses")
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, settle profile and seed, and begin the report in the process that leads."""
+    config.addinivalue_line(
+        "markers", f"{MARKER}(*ids): clauses of the specification that the test can break"
+    )
+    clauses = load_clauses()
+    profiles = available({name for clause in clauses.values() for name in clause.profiles})
+    name = config.getoption("--profile")
+    if name not in profiles:
+        raise pytest.UsageError(f"no profile {name!r}; there are: {', '.join(profiles)}")
+    for clause in config.getoption("--clause"):
+        if clause not in clauses:
+            raise pytest.UsageError(f"no clause {clause!r} in the specification")
+    worker: dict[str, Any] = getattr(config, "workerinput", {})
+    seed = worker.get("xlsnap_seed", config.getoption("--xlsnap-seed"))
+    context = RunContext(
+        driver=config.getoption("--driver"),
+        profile=profiles[name],
+        seed=random.SystemRandom().randrange(2**32) if seed is None else seed,
+        worker=worker.get("workerid", "main"),
+    )
+    config.stash[RUN] = context
+    if not _is_worker(config) and not config.option.collectonly:
+        from .report.recorder import Recorder
+
+        config.pluginmanager.register(Recorder(config, context, clauses), "xlsnap-recorder")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give each xdist worker the seed of the run."""
+    node.workerinput["xlsnap_seed"] = node.config.stash[RUN].seed
+
+
+# --- collection -------------------------------------------------------------------------------------------
+
+
+def clause_ids(item: pytest.Item | pytest.Collector) -> tuple[str, ...]:
+    """Return the clauses that a test names, each once."""
+    return tuple(dict.fromkeys(str(id) for marker in item.iter_markers(MARKER) for id in marker.args))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Make a clause that the specification does not have an error of the collection."""
+    report = yield
+    clauses = load_clauses()
+    wrong = [
+        f"{item.nodeid}: no clause {id!r} in the specification"
+        for item in report.result or ()
+        if isinstance(item, pytest.Item)
+        for id in clause_ids(item)
+        if id not in clauses
+    ]
+    if wrong:
+        report.outcome = "failed"
+        report.longrepr = "\n".join(wrong)
+        report.result = []
+    return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that are of no clause of the profile, or of none that was asked for."""
+    profile, clauses = config.stash[RUN].profile, load_clauses()
+    asked = set(config.getoption("--clause"))
+
+    def wanted(item: pytest.Item) -> bool:
+        ids = clause_ids(item)
+        in_profile = not ids or any(profile.wants(clauses[id].profiles) for id in ids)
+        return in_profile and (not asked or bool(asked.intersection(ids)))
+
+    chosen = [item for item in items if wanted(item)]
+    if len(chosen) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        items[:] = chosen
+
+
+# --- results: made where the test ran, carried to the leading process in the test's report -----------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach to pytest's report what it means for the clauses, as plain data that crosses processes."""
+    report = yield
+    context = item.config.stash[RUN]
+    error = outcome.culprit(call.excinfo.value) if call.excinfo else None
+    expected = hasattr(report, "wasxfail")
+    status = outcome.classify(error, in_test=call.when == "call", expected=expected)
+    if call.when == "setup" and call.excinfo is not None and status in (Status.FAIL, Status.HARNESS_ERROR):
+        first = context.blocked_by(call.excinfo.value, item.nodeid)
+        if first is not None:
+            status = Status.BLOCKED
+    try:
+        result = outcome.result(
+            item.nodeid,
+            clause_ids(item),
+            error,
+            status=status,
+            seconds=call.duration,
+            observed=str(dict(item.user_properties).get("observed", "")) or None,
+            log=context.log() if context.log and error is not None else "",
+            traceback=report.longreprtext if status is Status.HARNESS_ERROR else "",
+            names=directory_names(context.root),
+        )
+    except Exception as failure:  # whatever a driver has sent must not end the run
+        result = outcome.unreportable(item.nodeid, clause_ids(item), failure)
+    # Attributes of a report that are plain data go from xdist's workers to the leading process with it.
+    vars(report)["xlsnap"] = {
+        "result": msgspec.to_builtins(result),
+        "implementation": msgspec.to_builtins(context.implementation),
+    }
+    if report.failed and not report.longreprtext.isascii():
+        report.longrepr = encodable(
+            report.longreprtext
+        )  # a lone surrogate would end the worker that sends it
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the leading process which clauses the tests name: a worker that crashes cannot say it."""
+    if _is_worker(session.config):
+        output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]  # set by xdist
+        output["xlsnap_clauses"] = {item.nodeid: list(clause_ids(item)) for item in session.items}

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Gathers the results of all workers into one `Run`.
+
+This is the half of the plugin that lives in the leading process. On its own it shows progress and results;
+beside pytest's terminal reporter it leaves progress to that, and adds a summary.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from .. import results
+from ..results import ClauseResult, Host, Implementation, Run, Status, TestResult
+from . import terminal, text
+
+if TYPE_CHECKING:
+    from ..clauses import Clause
+    from ..plugin import RunContext
+
+_LETTERS = {
+    Status.PASS: ".",
+    Status.UNSUPPORTED: "u",
+    Status.KNOWN: "k",
+    Status.BLOCKED: "b",
+    Status.HARNESS_ERROR: "E",
+    Status.FAIL: "F",
+}
+
+
+class Recorder:
+    """Receives pytest's events, shows progress, and writes the reports at the end of the session."""
+
+    def __init__(self, config: pytest.Config, context: RunContext, clauses: Mapping[str, Clause]) -> None:
+        self.config = config
+        self.context = context
+        self.clauses = clauses
+        self.tests: dict[str, TestResult] = {}
+        self.named: dict[str, tuple[str, ...]] = {}
+        self.errors: list[str] = []
+        self.interrupted = False
+        self.implementation: Implementation | None = None
+        self.started = datetime.now(UTC)
+        self.clock = time.monotonic()
+        self.run: Run | None = None
+        self.written: tuple[str, ...] = ()
+        self.progress = terminal.Progress(terminal.plain_console(sys.stdout))
+
+    # --- pytest's events
+
+    @property
+    def alone(self) -> bool:
+        """Whether pytest's own terminal reporter is absent."""
+        return not self.config.pluginmanager.hasplugin("terminalreporter")
+
+    def _title(self) -> str:
+        context = self.context
+        return f"driver {context.driver} · profile {context.profile.name} · seed {context.seed}"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Begin to show progress."""
+        if self.alone:
+            self.progress = terminal.progress(sys.stdout)
+            self.progress.header(self._title())
+
+    def pytest_report_header(self) -> str:
+        """Tell pytest's reporter what the run is about."""
+        return f"xlsnap: {self._title()}"
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Learn the number of tests, when they run in this process."""
+        self.progress.total(len(session.items))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Learn the number of tests from a worker."""
+        self.progress.total(len(ids))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep what could not be collected."""
+        if report.failed:
+            self.errors.append(text.visible(report.longreprtext).strip())
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Show that a test began."""
+        self.progress.started(nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in the result of one phase of a test."""
+        carried = getattr(report, "xlsnap", None)
+        if carried is None:  # xdist's own report of a worker that died
+            last_line = report.longreprtext.strip().rpartition("\n")[2]
+            phase = TestResult(
+                id=report.nodeid, status=Status.HARNESS_ERROR, message=text.one_line(last_line)
+            )
+        else:
+            phase = msgspec.convert(carried["result"], TestResult)
+            if carried["implementation"] is not None:
+                self.implementation = msgspec.convert(carried["implementation"], Implementation)
+        before = self.tests.get(report.nodeid)
+        result = phase if before is None else _join(before, phase)
+        self.tests[report.nodeid] = result
+        if carried is None or report.when == "teardown":
+            self.progress.finished(result)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Learn from a worker which clauses its tests name."""
+        named = getattr(node, "workeroutput", {}).get("xlsnap_clauses", {})
+        self.named |= {test: tuple(ids) for test, ids in named.items()}
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Tell pytest's reporter the letter and the word of a status; its own for set-up and tear-down."""
+        status = getattr(report, "xlsnap", {}).get("result", {}).get("status", Status.PASS)
+        if status == Status.PASS:
+            return None
+        category = "error" if status == Status.HARNESS_ERROR else report.outcome
+        return category, _LETTERS[Status(status)], status.upper()
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Remember that the run is not complete."""
+        self.interrupted = True
+
+    def pytest_internalerror(self, excrepr: object) -> bool:
+        """Keep an error of pytest itself for the report."""
+        self.errors.append(text.tail(str(excrepr)))
+        return True
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the reports, and set pytest's exit status."""
+        self.progress.close()
+        self.run = self.result()
+        directory = self.config.getoption("--report")
+        if directory is not None:
+            from . import write
+
+            try:
+                self.written = tuple(str(path) for path in write(self.run, directory))
+            except OSError as error:
+                self.run = msgspec.structs.replace(
+                    self.run, errors=(*self.run.errors, f"cannot write the report: {error}")
+                )
+        session.exitstatus = self.run.exit_code
+        if self.alone:
+            self.progress.summary(self.run, self.written)
+
+    def pytest_terminal_summary(self) -> None:
+        """Add the summary to what pytest's reporter shows."""
+        if self.run is not None:
+            self.progress.summary(self.run, self.written)
+
+    # --- the run
+
+    def selection(self) -> str:
+        """Return why not all tests of the profile ran, "" when they did."""
+        option = self.config.option
+        chosen = [f"-k {option.keyword}"] if option.keyword else []
+        chosen += [f"-m {option.markexpr}"] if option.markexpr else []
+        chosen += [f"--clause {clause}" for clause in option.clause]
+        chosen += [arg for arg in self.config.args if "::" in arg]
+        return " ".join(chosen)
+
+    def result(self) -> Run:
+        """Return the run as it is now."""
+        tests = tuple(
+            msgspec.structs.replace(test, clauses=test.clauses or self.named.get(test.id, ()))
+            for test in self.tests.values()
+        )
+        broken = {id for test in tests for id in test.broken}
+        profile, strict = self.context.profile, self.config.getoption("--strict-should")
+        clauses = results.summarise_clauses(
+            (
+                _clause_result(clause)
+                for clause in self.clauses.values()
+                if profile.wants(clause.profiles) or clause.id in broken
+            ),
+            tests,
+        )
+        selected = self.selection()
+        return Run(
+            kit=kit_version(),
+            implementation=msgspec.structs.replace(
+                self.implementation or Implementation(), driver=text.one_line(self.context.driver)
+            ),
+            profile=profile.name,
+            seed=self.context.seed,
+            started=self.started.isoformat(timespec="seconds"),
+            duration=round(time.monotonic() - self.clock, 3),
+            interrupted=self.interrupted,
+            strict=strict,
+            selected=selected,
+            host=host(),
+            errors=tuple(self.errors),
+            profiles=results.summarise_profiles(
+                self._whole_profiles(),
+                clauses,
+                strict=strict,
+                incomplete=bool(selected or self.interrupted or self.errors),
+            ),
+            clauses=clauses,
+            tests=tests,
+        )
+
+    def _whole_profiles(self) -> list[str]:
+        """Return the profiles of the specification all of whose clauses this run is about."""
+        wants = self.context.profile.wants
+        names = dict.fromkeys(name for clause in self.clauses.values() for name in clause.profiles)
+        return [
+            name
+            for name in names
+            if all(wants(clause.profiles) for clause in self.clauses.values() if name in clause.profiles)
+        ]
+
+
+def _join(earlier: TestResult, later: TestResult) -> TestResult:
+    """Return one result for two phases of a test: the worse one, with the time of both."""
+    pair = (earlier, later)
+    worse = next(result for result in pair if result.status is results.worst(r.status for r in pair))
+    if worse.status is Status.PASS:
+        worse = later if later.evidence.observed else earlier
+    return msgspec.structs.replace(
+        worse,
+        clauses=worse.clauses or earlier.clauses,
+        seconds=round(earlier.seconds + later.seconds, 3),
+    )
+
+
+def _clause_result(clause: Clause) -> ClauseResult:
+    return ClauseResult(
+        id=clause.id,
+        level=str(clause.level),
+        chapter=clause.chapter,
+        text=clause.text,
+        profiles=tuple(clause.profiles),
+    )
+
+
+def kit_version() -> str:
+    """Return the version of this kit, "checkout" when it is not installed."""
+    try:
+        return metadata.version("xlsnap")
+    except metadata.PackageNotFoundError:
+        return "checkout"
+
+
+def host() -> Host:
+    """Return the facts of this machine."""
+    return Host(
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        qemu=_qemu_version(),
+        cpus=len(os.sched_getaffinity(0)),
+    )
+
+
+def _qemu_version() -> str | None:
+    program = shutil.which("qemu-system-x86_64")
+    if program is None:
+        return None
+    try:
+        shown = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    first = shown.stdout.partition("\n")[0]
+    return first.removeprefix("QEMU emulator version ").strip() or None

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The end of a run on standard output: what failed, the clauses in a table, the verdicts."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..results import Run, Status, TestResult, Verdict
+from . import text
+
+STYLES: dict[Status | None, str] = {
+    Status.PASS: "green",
+    Status.UNSUPPORTED: "bright_black",
+    Status.KNOWN: "yellow",
+    Status.BLOCKED: "magenta",
+    Status.HARNESS_ERROR: "magenta",
+    Status.FAIL: "bold red",
+    None: "bright_black",
+}
+VERDICT_STYLES = {
+    Verdict.CONFORMS: "bold green",
+    Verdict.DOES_NOT_CONFORM: "bold red",
+    Verdict.NOT_CLAIMED: "bold",
+    Verdict.UNDECIDED: "bold yellow",
+}
+SHOWN_STEPS = 20
+"""Steps of a scenario that are shown here; the report has them all."""
+
+
+def show(console: Console, run: Run, written: tuple[str, ...] = ()) -> None:
+    """Print the end of a run; ``written`` are the report files."""
+    console.print()
+    for error in run.errors:
+        console.print(Text(f"harness error: {text.tail(error, 4000)}", style=STYLES[Status.HARNESS_ERROR]))
+        console.print()
+    for test in run.tests:
+        if test.status in (Status.FAIL, Status.HARNESS_ERROR):
+            _failure(console, test)
+    if run.clauses:
+        console.print(clause_table(run, width=console.width, plain=not console.is_terminal))
+    untested = [clause.id for clause in run.clauses if clause.status is None]
+    if untested:
+        console.print()
+        ids = text.cut(", ".join(untested), 400)
+        console.print(Text(f"no test ran for {len(untested)} more: {ids}", "bright_black"))
+    console.print()
+    _verdicts(console, run)
+    if written:
+        console.print(Text(f"report: {', '.join(written)}"), soft_wrap=True)
+
+
+def _failure(console: Console, test: TestResult) -> None:
+    style = STYLES[test.status]
+    console.print(Text.assemble((f"{test.status}: ", style), (test.name, "bold")), soft_wrap=True)
+    clauses = ", ".join(test.broken or test.clauses)
+    rows = {
+        "clauses": clauses,
+        "message": test.message,
+        "expected": test.evidence.expected,
+        "observed": test.evidence.observed,
+    }
+    for label, value in rows.items():
+        if value:
+            console.print(Text(f"  {label:<9} {text.cut(value, 2000)}"), soft_wrap=True)
+    steps = test.evidence.steps
+    for number, step in enumerate(steps[:SHOWN_STEPS], start=1):
+        console.print(Text(f"  {f'step {number}':<9} {step}"), soft_wrap=True)
+    if len(steps) > SHOWN_STEPS:
+        console.print(f"  … {len(steps) - SHOWN_STEPS} more steps", highlight=False)
+    if test.status is Status.HARNESS_ERROR and test.evidence.log:
+        console.print(Text(_indented(text.tail(test.evidence.log, 3000)), "bright_black"), soft_wrap=True)
+    console.print()
+
+
+def _indented(value: str) -> str:
+    return "\n".join(f"  | {line}" for line in value.splitlines())
+
+
+def clause_table(run: Run, *, width: int, plain: bool) -> Table:
+    """Return the table of the clauses that were tested, in the order of the specification."""
+    table = Table(box=None if plain else box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in ("clause", "level", "status"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("tests", justify="right", no_wrap=True)
+    table.add_column("text", no_wrap=True)
+    tested = [clause for clause in run.clauses if clause.status is not None]
+    taken = max((len(clause.id) for clause in tested), default=0) + len("SHOULD harness-error tests") + 8
+    room = max(width - taken, 20)
+    for clause in tested:
+        table.add_row(
+            Text(clause.id),
+            Text(clause.level, "bright_black" if clause.level != "MUST" else ""),
+            Text(clause.status or "untested", STYLES[clause.status]),
+            Text(str(len(clause.tests))),
+            Text(_shortened(clause.text, room)),
+        )
+    return table
+
+
+def _shortened(value: str, room: int) -> str:
+    value = " ".join(value.split())
+    return value if len(value) <= room else value[: room - 1].rsplit(" ", 1)[0].rstrip(",;:") + "…"
+
+
+def _verdicts(console: Console, run: Run) -> None:
+    ended = ", ".join(f"{run.count(status)} {status}" for status in Status if run.count(status))
+    notes = [note for note in (run.selected, "interrupted" if run.interrupted else "") if note]
+    console.print(
+        Text(
+            f"{len(run.tests)} tests in {run.duration:.1f} s: {ended or 'none ran'}"
+            f" (seed {run.seed}{''.join(f'; {note}' for note in notes)})"
+        ),
+        soft_wrap=True,
+    )
+    name = " ".join(filter(None, (run.implementation.name, run.implementation.version)))
+    for profile in run.profiles:
+        console.print(
+            Text.assemble(
+                f"{text.one_line(name)} · profile {profile.name}: ",
+                (profile.verdict, VERDICT_STYLES[profile.verdict]),
+                f" ({profile.reason})",
+            ),
+            soft_wrap=True,
+        )
+    if not run.profiles:
+        console.print(
+            Text(f"{text.one_line(name)}: {run.verdict}", VERDICT_STYLES[run.verdict]), soft_wrap=True
+        )
