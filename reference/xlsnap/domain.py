@@ -108,7 +108,15 @@ _WITHOUT_EFFECT = frozenset(
     {"vif", "pci", "usbdev", "vfb", "vtpm", "p9", "nics", "maxmem", "maxvcpus", "cpus"}
 )
 
-_ACTIONS = ("destroy", "restart", "preserve")
+# Actions of xl.cfg, and those that a toolstack without a daemon can carry out; the first is the default.
+_ACTIONS = frozenset(
+    {"destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart", "soft-reset"}
+)
+_SUPPORTED_ACTIONS = {
+    "on_poweroff": ("destroy", "preserve"),
+    "on_reboot": ("restart", "destroy"),
+    "on_crash": ("destroy", "preserve"),
+}
 
 
 class _Reader:
@@ -119,6 +127,9 @@ class _Reader:
         self.filename = filename
         self.directory = directory
         self.problems: list[str] = []
+        self.warnings = [
+            f"{filename}: {key} has no effect here" for key in sorted(_WITHOUT_EFFECT & raw.keys())
+        ]
 
     def config(self) -> DomainConfig:
         name = self.text("name") or ""
@@ -138,14 +149,11 @@ class _Reader:
             disks=self.disks(),
             serial=self.serial(),
             acpi=bool(self.number("acpi", default=1, least=0)),
-            on_poweroff=self.action("on_poweroff", "destroy"),
-            on_reboot=self.action("on_reboot", "restart"),
-            on_crash=self.action("on_crash", "destroy"),
-            warnings=tuple(
-                f"{self.filename}: {key} has no effect here"
-                for key in sorted(_WITHOUT_EFFECT & self.raw.keys())
-            ),
+            on_poweroff=self.action("on_poweroff"),
+            on_reboot=self.action("on_reboot"),
+            on_crash=self.action("on_crash"),
         )
+        config = msgspec.structs.replace(config, warnings=tuple(self.warnings))
         if self.problems:
             raise ConfigFileError(
                 f"{self.filename}: not a usable domain configuration", details=tuple(self.problems)
@@ -199,11 +207,15 @@ class _Reader:
         value = self.text("root")
         return f"root={value}" if value else None
 
-    def action(self, key: str, default: str) -> str:
-        value = self.text(key)
-        if value is not None and value not in _ACTIONS:
-            self.problem(f"{key}: {value!r} is none of {', '.join(_ACTIONS)}")
-        return value or default
+    def action(self, key: str) -> str:
+        supported = _SUPPORTED_ACTIONS[key]
+        value = self.text(key) or supported[0]
+        if value not in _ACTIONS:
+            self.problem(f"{key}: {value!r} is none of {', '.join(sorted(_ACTIONS))}")
+        elif value not in supported:
+            self.warnings.append(f"{self.filename}: {key}={value!r} is taken as {supported[0]!r} here")
+            value = supported[0]
+        return value
 
     def serial(self) -> str:
         value = self.text("serial")

@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from . import savefile
-from .domain import DomainRecord
-from .errors import BusyError, HostError, InternalError, SnapshotDamagedError, UnknownDomainError
+from .domain import DomainConfig, DomainRecord
+from .errors import BusyError, HostError, InputError, InternalError, SnapshotDamagedError, UnknownDomainError
 from .layout import (
     HIDDEN_PREFIX,
     DomainPaths,
@@ -210,6 +210,22 @@ def new_file_problem(path: str) -> str | None:
     if not os.access(parent, os.W_OK | os.X_OK):
         return f"no permission to write in {parent}"
     return None
+
+
+def check_files_exist(config: DomainConfig) -> None:
+    """Refuse a configuration that names files which are not there, before anything is started.
+
+    :raise InputError: naming the first one.
+    """
+    named: dict[str, str | None] = {str(disk.vdev): disk.target for disk in config.disks}
+    named |= {"kernel": config.kernel, "ramdisk": config.ramdisk, "bios_path_override": config.bios}
+    for what, path in named.items():
+        if not path:
+            continue
+        try:
+            os.stat(path)
+        except OSError as error:
+            raise InputError(f"{what}: {path}: {error.strerror}") from error
 
 
 def prepare_parent(path: str, paths: DomainPaths) -> None:

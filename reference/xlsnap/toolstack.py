@@ -176,17 +176,23 @@ class Toolstack:
         self, config: DomainConfig, plan: Callable[..., steps.Plan], *, paused: bool
     ) -> DomainInfo:
         """Make a domain of this configuration known and active."""
-        _check_files_exist(config)
+        files.check_files_exist(config)
         with self.store.locked(
             self.root.lock, what=f"state root {self.root.path}", timeout=ROOT_LOCK_SECONDS
         ):
             record = self._record_for(config)
-            self.store.write_record(record)
+            if self.store.record(record.uuid) is None:
+                self.store.write_record(record)
         try:
             async with self.operating(record.uuid) as run:
                 _refuse_active(self.host, run.record)
+                before = run.record
                 run.update(config=record.config, name=record.name)
-                await run.execute(plan(record.config, paused=paused))
+                try:
+                    await run.execute(plan(record.config, paused=paused))
+                except BaseException:
+                    run.update(config=before.config, name=before.name)
+                    raise
                 return await self._info(run.record)
         except BaseException:
             self._forget_if_unused(record.uuid)
@@ -384,16 +390,3 @@ def _refuse_active(host: Host, record: DomainRecord) -> None:
         raise NameTakenError(
             f"domain {record.name!r} is active", hint="destroy it first, or choose another name"
         )
-
-
-def _check_files_exist(config: DomainConfig) -> None:
-    """Refuse a configuration that names files which are not there, before anything is started."""
-    named: dict[str, str | None] = {str(disk.vdev): disk.target for disk in config.disks}
-    named |= {"kernel": config.kernel, "ramdisk": config.ramdisk, "bios_path_override": config.bios}
-    for what, path in named.items():
-        if not path:
-            continue
-        try:
-            os.stat(path)
-        except OSError as error:
-            raise InputError(f"{what}: {path}: {error.strerror}") from error

@@ -97,7 +97,7 @@ def _monitor(name: str, fd: int) -> list[str]:
 def _lifecycle(config: DomainConfig) -> list[str]:
     shutdown = "pause" if config.on_poweroff == "preserve" else "poweroff"
     reboot = "reset" if config.on_reboot == "restart" else "shutdown"
-    panic = {"destroy": "shutdown", "restart": "exit-failure", "preserve": "pause"}[config.on_crash]
+    panic = "pause" if config.on_crash == "preserve" else "shutdown"
     return ["-action", f"shutdown={shutdown},reboot={reboot},panic={panic}"]
 
 
