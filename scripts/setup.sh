@@ -99,6 +99,11 @@ column() {
     awk -v n="$1" '$n != "-" && !seen[$n]++ { printf "%s%s", sep, $n; sep = " " }'
 }
 
+# What the lines on standard input are about, as a person would say it.
+described() {
+    column 1 | sed "s/ /, /g; s/Python/Python 3.$oldest_minor or newer with venv/"
+}
+
 # --- Messages -----------------------------------------------------------------------------------------------
 
 say() {
@@ -109,7 +114,7 @@ say() {
 give_up() {
     lacking=$(missing)
     {
-        echo "set-up: missing: $(echo "$lacking" | column 1 | sed "s/Python/Python 3.$oldest_minor or newer with venv/")"
+        echo "set-up: missing: $(echo "$lacking" | described)"
         echo "set-up: cannot install it: $1"
         echo "Install these packages, then run make again:"
         echo "  Debian, Ubuntu   apt-get install $(echo "$lacking" | column 3)"
@@ -164,7 +169,7 @@ install_packages() {
     if echo "$lacking" | grep -q ' required '; then
         give_up "${obstacle:-apt-get did not provide it.}"
     elif [ -n "$lacking" ]; then
-        say "without $(echo "$lacking" | column 1): the comparison of the grammars with libxlu will be skipped."
+        say "without $(echo "$lacking" | described): the comparison of the grammars with libxlu will be skipped."
     fi
 }
 
@@ -205,8 +210,8 @@ make_venv() {
 install_python_packages() {
     say "pip install -e .[dev] (Python packages and the probe guest; a minute or less)"
     quietly "$venv/bin/python" -m pip --disable-pip-version-check install --quiet -e '.[dev]' || {
-        echo "set-up: pip failed (its last lines are above). Without a network, point pip at a mirror or a directory of" >&2
-        echo "wheels: PIP_INDEX_URL=… or PIP_NO_INDEX=1 PIP_FIND_LINKS=… make setup" >&2
+        echo "set-up: pip failed; its last lines are above. If it could not reach PyPI: PIP_INDEX_URL=… names a mirror," >&2
+        echo "PIP_NO_INDEX=1 with PIP_FIND_LINKS=… a directory of wheels." >&2
         exit 1
     }
 }
