@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Domains from xl.cfg, and their QEMU command line."""
 
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -100,7 +101,7 @@ def test_numbers_are_those_of_c(text: str, number: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "08", "1k", "0x", "1.5", "9223372036854775808"])
 def test_what_c_does_not_take_for_a_number(text: str) -> None:
-    with pytest.raises(ValueError, match="number|range"):
+    with pytest.raises(ValueError, match=r"number|range"):
         c_integer(text)
 
 
@@ -122,7 +123,7 @@ def arguments(text: str, **options: bool) -> list[str]:
 def test_formats_are_named_and_read_only_disks_are_read_only() -> None:
     command = arguments(EXAMPLE)
     blockdevs = [
-        msgspec.json.decode(after) for item, after in zip(command, command[1:]) if item == "-blockdev"
+        msgspec.json.decode(after) for item, after in itertools.pairwise(command) if item == "-blockdev"
     ]
     assert [(item["node-name"], item["driver"], item["read-only"]) for item in blockdevs] == [
         ("hda-qcow2", "qcow2", False),
@@ -134,7 +135,7 @@ def test_formats_are_named_and_read_only_disks_are_read_only() -> None:
 
 def test_each_vdev_has_its_fixed_place() -> None:
     command = arguments(EXAMPLE)
-    devices = [msgspec.json.decode(after) for item, after in zip(command, command[1:]) if item == "-device"]
+    devices = [msgspec.json.decode(after) for item, after in itertools.pairwise(command) if item == "-device"]
     places = {item["id"]: (item["driver"], item.get("bus") or item.get("addr")) for item in devices}
     assert places == {
         "disk-hda": ("ide-hd", "ide.0"),
