@@ -7,21 +7,22 @@ import asyncio
 import contextlib
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import savefile
 from ..domain import DomainConfig, DomainRecord, RunState
 from ..errors import HostError, InputError, QemuDiedError, QmpError, SnapshotDamagedError
 from ..host import ImageState, Started, Tag, check_tags_free
 from ..layout import DomainPaths, StateRoot, make_private_directory
+from ..savefile import SaveHeader
 from ..steps import DiskImage, TaggedImage
 from . import accelerator as accelerators
 from . import images, process
+from .activation import activate_disks
 from .command_line import node_name
 from .connections import Connections
+from .memory import load_memory, open_memory_image, save_memory
 from .monitor import Monitor
 from .process import ProcessPaths
 
@@ -145,17 +146,11 @@ class QemuHost:
 
         :raise SnapshotDamagedError: if QEMU cannot load the image.
         """
+        fd, header = open_memory_image(memory_image)
         try:
-            fd = os.open(memory_image, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as error:
-            raise SnapshotDamagedError(f"memory image {memory_image}: {error.strerror}") from error
-        try:
-            header = savefile.read_header(fd, where=memory_image)
             _, paths, _ = await self._spawn(record, config, accelerator=header.accelerator)
             try:
-                monitor = await self._prepare(paths, "late-block-activate")
-                await monitor.pass_fd("memory", fd)
-                await monitor.migrate("migrate-incoming", {"uri": "fd:memory"})
+                await load_memory(await self._prepare(paths, "late-block-activate"), fd)
             except (QemuDiedError, QmpError) as error:
                 words = process.last_words(paths) or error
                 await self._discard(paths)
@@ -177,37 +172,22 @@ class QemuHost:
     async def promote_successor(
         self, record: DomainRecord, config: DomainConfig, memory_image: str, *, paused: bool
     ) -> Started:
-        """Let the waiting process take the disks, by running or, if it stays paused, by exporting them.
-
-        QEMU activates a node when an NBD export of it begins; the server has no address that anybody
-        could connect to.
-        """
+        """Let the waiting process take the disks, by running or, if it stays paused, without."""
         numbers = [number for number in self._process_numbers(record) if number != record.process]
         living = [number for number in numbers if process.living_pid(self._process(record, number))]
         if not living:
             await self.load_successor(record, config, memory_image)
             living = [number for number in self._process_numbers(record) if number != record.process]
         number = max(living)
-        monitor = await self._connections.get(self._process(record, number))
+        paths = self._process(record, number)
+        monitor = await self._connections.get(paths)
         if paused:
-            await self._activate(monitor, config)
+            await activate_disks(monitor, paths, config)
         else:
             await monitor.execute("cont")
-        return Started(number, _accelerator_of(memory_image))
-
-    async def _activate(self, monitor: Monitor, config: DomainConfig) -> None:
-        """Take the disks without running."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind("")  # an abstract address that the kernel makes up; the server ends at once
-            await monitor.pass_fd("activation", listener.fileno())
-        await monitor.execute("nbd-server-start", {"addr": {"type": "fd", "data": {"str": "activation"}}})
-        for disk in config.disks:
-            if disk.target:
-                node = node_name(str(disk.vdev), disk.format)
-                export = {"type": "nbd", "id": f"activate-{node}", "node-name": node}
-                await monitor.execute("block-export-add", export)
-                await monitor.execute("block-export-del", {"id": export["id"]})
-        await monitor.execute("nbd-server-stop")
+        fd, header = open_memory_image(memory_image)
+        os.close(fd)
+        return Started(number, header.accelerator)
 
     # --- snapshots --------------------------------------------------------------------------------------
 
@@ -269,26 +249,9 @@ class QemuHost:
 
     async def save_memory(self, record: DomainRecord, path: str) -> None:
         """Migrate to a file descriptor. The file must not exist: it is ours or nothing is done."""
-        monitor = await self._monitor(record)
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise HostError(f"cannot create memory image {path}: {error.strerror}") from error
-        try:
-            savefile.write_header(fd, savefile.SaveHeader(record.uuid, record.config, record.accelerator))
-            await monitor.pass_fd("memory", fd)
-            await monitor.migrate("migrate", {"uri": "fd:memory"})
-            self._without_disks.add(self._paths(record).directory)
-            savefile.mark_complete(fd)
-        except BaseException as error:
-            os.unlink(path)
-            if isinstance(error, OSError):
-                raise HostError(f"cannot write memory image {path}: {error.strerror}") from error
-            if isinstance(error, QmpError):
-                raise HostError(f"cannot write memory image {path}: {error.description}") from error
-            raise
-        finally:
-            os.close(fd)
+        header = SaveHeader(record.uuid, record.config, record.accelerator)
+        await save_memory(await self._monitor(record), path, header)
+        self._without_disks.add(self._paths(record).directory)
 
     async def inspect(self, record: DomainRecord, disks: Sequence[DiskImage]) -> list[ImageState]:
         """Ask QEMU about the images that the domain has open and `qemu-img` about others."""
@@ -366,10 +329,10 @@ class QemuHost:
         QEMU aborts when it is told to change an image that it has given up.
         """
         monitor = await self._monitor(record)
-        directory = self._paths(record).directory
-        if directory in self._without_disks:
-            await self._activate(monitor, record.config)
-            self._without_disks.discard(directory)
+        paths = self._paths(record)
+        if paths.directory in self._without_disks:
+            await activate_disks(monitor, paths, record.config)
+            self._without_disks.discard(paths.directory)
         return monitor
 
     async def _prepare(self, paths: ProcessPaths, *capabilities: str) -> Monitor:
@@ -399,8 +362,3 @@ class QemuHost:
     async def close(self) -> None:
         """Close all monitor connections."""
         await self._connections.close()
-
-
-def _accelerator_of(memory_image: str) -> str:
-    with open(memory_image, "rb") as file:
-        return savefile.read_header(file.fileno(), where=memory_image).accelerator

@@ -130,7 +130,7 @@ def spawn(
         paths.directory.mkdir(mode=0o700)
         with contextlib.ExitStack() as stack:
             addresses = (paths.control, paths.session, paths.status, paths.console)
-            sockets = Sockets(*(stack.enter_context(_listening(path)) for path in addresses))
+            sockets = Sockets(*(stack.enter_context(listening(path)) for path in addresses))
             log = stack.enter_context(open(os.open(paths.log, os.O_WRONLY | os.O_CREAT, 0o600), "wb"))
             arguments = command_line(
                 config,
@@ -157,7 +157,8 @@ def spawn(
 
 
 @contextlib.contextmanager
-def _listening(path: Path) -> Iterator[int]:
+def listening(path: Path) -> Iterator[int]:
+    """Yield the file descriptor of a Unix socket that listens on `path`, mode 0600."""
     with directory_address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(address)
         os.chmod(path, 0o600)

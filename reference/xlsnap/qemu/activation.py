@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Give a paused domain its disks.
+
+A QEMU that has saved its memory gives its images up, and one that loads memory with the capability
+`late-block-activate` does not take them yet. Both take them when the guest runs. A domain that is to stay
+paused must not run, not even for an instant; but QEMU also activates a node when an export of it begins
+(block/export/export.c, measured with QEMU 7.2).
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..domain import DomainConfig
+from .command_line import node_name
+from .monitor import Monitor
+from .process import ProcessPaths, listening
+
+
+async def activate_disks(monitor: Monitor, paths: ProcessPaths, config: DomainConfig) -> None:
+    """Let the process take the images of `config`, for reading and writing, without running.
+
+    Each is exported over NBD for a moment, read-only, on a socket whose name is removed before anybody
+    could connect to it.
+    """
+    address = paths.directory / "activation.sock"
+    with listening(address) as fd:
+        os.unlink(address)
+        await monitor.pass_fd("activation", fd)
+    await monitor.execute("nbd-server-start", {"addr": {"type": "fd", "data": {"str": "activation"}}})
+    for disk in config.disks:
+        if disk.target:
+            node = node_name(str(disk.vdev), disk.format)
+            export = {"type": "nbd", "id": f"activate-{node}", "node-name": node}
+            await monitor.execute("block-export-add", export)
+            await monitor.execute("block-export-del", {"id": export["id"]})
+    await monitor.execute("nbd-server-stop")

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Memory images: written and read by migration over a file descriptor."""
+
+from __future__ import annotations
+
+import os
+
+from .. import savefile
+from ..errors import HostError, QmpError, SnapshotDamagedError
+from ..savefile import SaveHeader
+from .monitor import Monitor
+
+
+async def save_memory(monitor: Monitor, path: str, header: SaveHeader) -> None:
+    """Write the memory of a paused domain to a new file of mode 0600.
+
+    :raise HostError: if that fails; the file is gone then, and one that was there before is untouched.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HostError(f"cannot create memory image {path}: {error.strerror}") from error
+    try:
+        savefile.write_header(fd, header)
+        await monitor.pass_fd("memory", fd)
+        await monitor.migrate("migrate", {"uri": "fd:memory"})
+        savefile.mark_complete(fd)
+    except BaseException as error:
+        os.unlink(path)
+        if isinstance(error, OSError | QmpError):
+            reason = error.strerror if isinstance(error, OSError) else error.description
+            raise HostError(f"cannot write memory image {path}: {reason}") from error
+        raise
+    finally:
+        os.close(fd)
+
+
+def open_memory_image(path: str) -> tuple[int, SaveHeader]:
+    """Open a memory image for loading; the caller closes the file descriptor, which is at the stream.
+
+    :raise SnapshotDamagedError: if it is missing, incomplete or not one.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise SnapshotDamagedError(f"memory image {path}: {error.strerror}") from error
+    try:
+        return fd, savefile.read_header(fd, where=path)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+async def load_memory(monitor: Monitor, fd: int) -> None:
+    """Load a memory image into a process that waits for one."""
+    await monitor.pass_fd("memory", fd)
+    await monitor.migrate("migrate-incoming", {"uri": "fd:memory"})
