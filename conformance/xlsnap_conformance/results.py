@@ -206,6 +206,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
             return 1
         return 2 if Status.BLOCKED in statuses else 0
 
+    @property
+    def note(self) -> str:
+        """Why the run is not complete, "" when it is."""
+        return ", ".join(filter(None, ("interrupted" if self.interrupted else "", self.selected)))
+
     def count(self, status: Status) -> int:
         """Return the number of tests that ended so."""
         return sum(test.status is status for test in self.tests)
@@ -252,7 +257,7 @@ def summarise_profiles(
 
 
 def _profile(name: str, clauses: list[ClauseResult], verdict: Verdict) -> ProfileResult:
-    counts = {status.value: sum(c.status is status for c in clauses) for status in Status}
+    counts = {status.value: sum(c.status is status for c in clauses) for status in reversed(Status)}
     counts["untested"] = sum(c.status is None for c in clauses)
     counts = {status: number for status, number in counts.items() if number}
     held = counts.get(Status.PASS, 0)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -54,8 +55,8 @@ class Recorder:
         self.started = datetime.now(UTC)
         self.clock = time.monotonic()
         self.run: Run | None = None
-        self.written: tuple[str, ...] = ()
-        self.progress = terminal.Progress(terminal.plain_console(sys.stdout))
+        self.directory: Path | None = None
+        self.progress = terminal.Progress(terminal.console(sys.stdout))
 
     # --- pytest's events
 
@@ -148,19 +149,20 @@ class Recorder:
             from . import write
 
             try:
-                self.written = tuple(str(path) for path in write(self.run, directory))
+                write(self.run, directory)
+                self.directory = _near(directory)
             except OSError as error:
                 self.run = msgspec.structs.replace(
                     self.run, errors=(*self.run.errors, f"cannot write the report: {error}")
                 )
         session.exitstatus = self.run.exit_code
         if self.alone:
-            self.progress.summary(self.run, self.written)
+            self.progress.summary(self.run, self.directory)
 
     def pytest_terminal_summary(self) -> None:
         """Add the summary to what pytest's reporter shows."""
         if self.run is not None:
-            self.progress.summary(self.run, self.written)
+            self.progress.summary(self.run, self.directory)
 
     # --- the run
 
@@ -223,6 +225,12 @@ class Recorder:
             for name in names
             if all(wants(clause.profiles) for clause in self.clauses.values() if name in clause.profiles)
         ]
+
+
+def _near(directory: Path) -> Path:
+    """Return ``directory`` relative to the current one, if it is below it."""
+    here = Path.cwd()
+    return directory.relative_to(here) if directory.is_relative_to(here) else directory
 
 
 def _join(earlier: TestResult, later: TestResult) -> TestResult:

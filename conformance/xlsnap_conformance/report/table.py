@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..results import Run, Status, TestResult, Verdict
-from . import text
+from . import text, trace_name
 
 STYLES: dict[Status | None, str] = {
     Status.PASS: "green",
@@ -30,15 +33,15 @@ SHOWN_STEPS = 20
 """Steps of a scenario that are shown here; the report has them all."""
 
 
-def show(console: Console, run: Run, written: tuple[str, ...] = ()) -> None:
-    """Print the end of a run; ``written`` are the report files."""
+def show(console: Console, run: Run, directory: Path | None = None) -> None:
+    """Print the end of a run; ``directory`` is where its report is, if there is one."""
     console.print()
     for error in run.errors:
         console.print(Text(f"harness error: {text.tail(error, 4000)}", style=STYLES[Status.HARNESS_ERROR]))
         console.print()
     for test in run.tests:
         if test.status in (Status.FAIL, Status.HARNESS_ERROR):
-            _failure(console, test)
+            _failure(console, test, directory)
     if run.clauses:
         console.print(clause_table(run, width=console.width, plain=not console.is_terminal))
     untested = [clause.id for clause in run.clauses if clause.status is None]
@@ -48,11 +51,11 @@ def show(console: Console, run: Run, written: tuple[str, ...] = ()) -> None:
         console.print(Text(f"no test ran for {len(untested)} more: {ids}", "bright_black"))
     console.print()
     _verdicts(console, run)
-    if written:
-        console.print(Text(f"report: {', '.join(written)}"), soft_wrap=True)
+    if directory is not None:
+        console.print(Text(f"report: {directory / 'index.html'}"), soft_wrap=True)
 
 
-def _failure(console: Console, test: TestResult) -> None:
+def _failure(console: Console, test: TestResult, directory: Path | None) -> None:
     style = STYLES[test.status]
     console.print(Text.assemble((f"{test.status}: ", style), (test.name, "bold")), soft_wrap=True)
     clauses = ", ".join(test.broken or test.clauses)
@@ -62,6 +65,8 @@ def _failure(console: Console, test: TestResult) -> None:
         "expected": test.evidence.expected,
         "observed": test.evidence.observed,
     }
+    if directory is not None and test.evidence.trace is not None:
+        rows["replay"] = f"xlsnap-conformance replay {shlex.quote(str(directory / trace_name(test)))}"
     for label, value in rows.items():
         if value:
             console.print(Text(f"  {label:<9} {text.cut(value, 2000)}"), soft_wrap=True)
@@ -69,7 +74,7 @@ def _failure(console: Console, test: TestResult) -> None:
     for number, step in enumerate(steps[:SHOWN_STEPS], start=1):
         console.print(Text(f"  {f'step {number}':<9} {step}"), soft_wrap=True)
     if len(steps) > SHOWN_STEPS:
-        console.print(f"  … {len(steps) - SHOWN_STEPS} more steps", highlight=False)
+        console.print(f"  … {len(steps) - SHOWN_STEPS} more steps")
     if test.status is Status.HARNESS_ERROR and test.evidence.log:
         console.print(Text(_indented(text.tail(test.evidence.log, 3000)), "bright_black"), soft_wrap=True)
     console.print()
@@ -107,11 +112,10 @@ def _shortened(value: str, room: int) -> str:
 
 def _verdicts(console: Console, run: Run) -> None:
     ended = ", ".join(f"{run.count(status)} {status}" for status in Status if run.count(status))
-    notes = [note for note in (run.selected, "interrupted" if run.interrupted else "") if note]
     console.print(
         Text(
             f"{len(run.tests)} tests in {run.duration:.1f} s: {ended or 'none ran'}"
-            f" (seed {run.seed}{''.join(f'; {note}' for note in notes)})"
+            f" (seed {run.seed}{f'; {run.note}' if run.note else ''})"
         ),
         soft_wrap=True,
     )

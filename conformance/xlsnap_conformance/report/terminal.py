@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
@@ -50,9 +51,9 @@ class Progress:
     def close(self) -> None:
         """End the progress display; no test follows."""
 
-    def summary(self, run: Run, written: tuple[str, ...]) -> None:
-        """Show failures, clauses and verdicts; ``written`` are the report files."""
-        show(self.console, run, written)
+    def summary(self, run: Run, directory: Path | None) -> None:
+        """Show failures, clauses and verdicts; ``directory`` is where the report is, if there is one."""
+        show(self.console, run, directory)
 
 
 class PlainProgress(Progress):
@@ -126,12 +127,14 @@ def progress(stream: TextIO) -> Progress:
     if stream.isatty():
         # A descriptor of its own: while a test runs, pytest sends what is written to the other one elsewhere.
         own = os.fdopen(os.dup(stream.fileno()), "w", buffering=1, encoding=stream.encoding, errors="replace")
-        return LiveProgress(Console(file=own))
-    return PlainProgress(plain_console(stream))
+        return LiveProgress(console(own))
+    return PlainProgress(console(stream))
 
 
-def plain_console(stream: TextIO) -> Console:
-    """Return a console that writes no control sequences."""
+def console(stream: TextIO) -> Console:
+    """Return a console for ``stream``, which writes no control sequences unless that is a terminal."""
+    if stream.isatty():
+        return Console(file=stream, highlight=False)
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdigit() and int(columns) > 0 else PLAIN_WIDTH
-    return Console(file=stream, width=width, color_system=None, force_terminal=False)
+    return Console(file=stream, width=width, color_system=None, force_terminal=False, highlight=False)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``xlsnap-conformance run``: run the suite through pytest, after a look at what it needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import click
+
+from .options import clause_option, driver_option, mutant_option, profile_option, with_mutant
+
+_NEEDED = {  # program: packages for apt, dnf, zypper and pacman
+    "qemu-img": ("qemu-utils", "qemu-img", "qemu-tools", "qemu-img"),
+    "qemu-system-x86_64": ("qemu-system-x86", "qemu-system-x86-core", "qemu-x86", "qemu-system-x86"),
+}
+
+_EPILOG = """\b
+Examples:
+  xlsnap-conformance run
+  xlsnap-conformance run --profile quick -n 2
+  xlsnap-conformance run --driver './my-driver --host xen1' --report out
+  xlsnap-conformance run --seed 7 -k revert
+
+\b
+Exit status: 0 nothing was broken, 1 a MUST clause was broken, 2 usage or harness error, 130 interrupted.
+"""
+
+
+@click.command("run", epilog=_EPILOG)
+@driver_option
+@mutant_option
+@profile_option
+@click.option("-n", "--jobs", default="1", metavar="N", help="Processes that run tests, or 'auto'.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the generated scenarios.  [random]")
+@click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write HTML, JSON, JUnit, Markdown and SVG to DIR, and a trace of each failure.",
+)
+@click.option("-k", "keyword", metavar="EXPR", help="Only tests whose names match, as pytest's -k.")
+@clause_option
+@click.option("--strict", is_flag=True, help="Let SHOULD clauses count like MUST clauses.")
+def command(
+    driver: str,
+    mutant: str | None,
+    profile: str,
+    jobs: str,
+    seed: int | None,
+    report: Path | None,
+    keyword: str | None,
+    clause: tuple[str, ...],
+    strict: bool,
+) -> int:
+    """Run the conformance suite against a toolstack."""
+    driver = with_mutant(driver, mutant)
+    check_profile(profile)
+    check_programs(driver)
+    arguments = ["--driver", driver, "--profile", profile, *_workers(jobs)]
+    if seed is not None:
+        arguments += ["--xlsnap-seed", str(seed)]
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)  # better now than after the run
+        arguments += ["--report", str(report.absolute())]
+    if keyword:
+        arguments += ["-k", keyword]
+    for id in clause:
+        arguments += ["--clause", id]
+    if strict:
+        arguments.append("--strict-should")
+    return run_pytest(arguments)
+
+
+def check_profile(name: str) -> None:
+    """Raise `click.UsageError` unless there is a profile with this name."""
+    from ..clauses import load_clauses
+    from ..profiles import available
+
+    profiles = available({group for clause in load_clauses().values() for group in clause.profiles})
+    if name not in profiles:
+        raise click.UsageError(f"no profile {name!r}; there are {', '.join(profiles)}")
+
+
+def check_programs(driver: str) -> None:
+    """Raise `click.ClickException` when the driver or QEMU is not there."""
+    from ..drivers import command_of
+
+    command = command_of(driver)
+    if shutil.which(command[0]) is None:
+        reason = "is not executable" if Path(command[0]).exists() else "no such program"
+        raise click.ClickException(f"driver {command[0]}: {reason}")
+    reference = "xlsnap_conformance.drivers.reference" in command
+    needed = [name for name in _NEEDED if reference or name == "qemu-img"]
+    missing = [name for name in needed if shutil.which(name) is None]
+    if missing:
+        columns = zip(*(_NEEDED[name] for name in missing), strict=True)
+        tools = ("apt-get install", "dnf install", "zypper install", "pacman -S")
+        ways = ", ".join(f"{tool} {' '.join(names)}" for tool, names in zip(tools, columns, strict=True))
+        raise click.ClickException(f"{' and '.join(missing)} not found; install QEMU: {ways}")
+
+
+def _workers(jobs: str) -> list[str]:
+    if jobs == "auto":
+        jobs = str(len(os.sched_getaffinity(0)))
+    if not jobs.isdecimal() or int(jobs) < 1:
+        raise click.UsageError(f"-n {jobs}: a number from 1, or 'auto'")
+    return ["-n", jobs, "--dist", "worksteal"] if int(jobs) > 1 else []
+
+
+def run_pytest(arguments: list[str]) -> int:
+    """Run the suite in a pytest that nothing around it configures; return the exit status."""
+    # Other plugins of the environment could take our option names, or change what a failure is.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    os.environ.pop("PYTEST_ADDOPTS", None)
+    os.environ.pop("PYTEST_PLUGINS", None)
+    import pytest
+
+    package = Path(__file__).parent.parent
+    status = pytest.main(
+        [
+            "-c", os.devnull,
+            f"--rootdir={package / 'suite'}",
+            "-p", "no:cacheprovider",
+            "-p", "xdist",
+            "-p", "_hypothesis_pytestplugin",
+            "-p", "xlsnap_conformance.cli.takeover",
+            "-p", "xlsnap_conformance.plugin",
+            "--tb=short",
+            *arguments,
+            "--pyargs", "xlsnap_conformance.suite",
+        ]
+    )  # fmt: skip
+    return int(status) if status in (0, 1, 130) else 2
