@@ -21,8 +21,13 @@ DEPENDENCIES = {
     for requirement in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 }
 
-#: Names that a distribution is imported by, where the two differ.
-IMPORT_NAMES = {"attrs": {"attr", "attrs"}, "pytest-xdist": {"xdist"}, "qemu.qmp": {"qemu"}}
+#: Names that a distribution, and what it is made of, is imported by.
+IMPORT_NAMES = {
+    "attrs": {"attr", "attrs"},
+    "jinja2": {"jinja2", "markupsafe"},
+    "pytest-xdist": {"xdist"},
+    "qemu.qmp": {"qemu"},
+}
 
 #: What a package may import, besides itself and the standard library. The suite shares no code with what it
 #: judges; only the driver that plugs the reference in may import that, and its grammars.
