@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from . import savefile
 from . import steps as do
 from . import store as files
 from .domain import DomainRecord, RunState
@@ -167,7 +168,7 @@ async def _sync_file(run: Executor, step: do.SyncFile) -> None:
 
 
 async def _remove_memory(run: Executor, step: do.RemoveMemory) -> None:
-    files.remove_memory_image(step.path, run.paths)
+    savefile.remove_memory_image(step.path, run.paths)
 
 
 async def _write_metadata(run: Executor, step: do.WriteMetadata) -> None:

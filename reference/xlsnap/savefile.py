@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import os
 import struct
+from pathlib import Path
 
 import msgspec
 
 from .domain import DomainConfig
 from .errors import HostError, InternalError, SnapshotDamagedError
+from .layout import DomainPaths
+from .store import sync_directory
 
 MAGIC = b"XLSNAP SAVE  1\r\n"
 HEADER_BYTES = 65536
@@ -88,3 +91,34 @@ def read_header(fd: int, *, where: str) -> SaveHeader:
         raise SnapshotDamagedError(f"save file {where} has a damaged header: {error}") from error
     os.lseek(fd, HEADER_BYTES, os.SEEK_SET)
     return header
+
+
+def memory_image_problem(path: str | None, uuid: str) -> str | None:
+    """Say why a memory image cannot be loaded, or None; a disk-only snapshot has none to load."""
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            header = read_header(file.fileno(), where=path)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    except SnapshotDamagedError as error:
+        return error.message
+    if header.uuid != uuid:
+        return f"{path} belongs to the domain with uuid {header.uuid}"
+    return None
+
+
+def remove_memory_image(path: str, paths: DomainPaths) -> None:
+    """Remove a memory image; a missing one is no error, a file that is not one of ours stays.
+
+    In our own directory the removal becomes durable with that of the metadata, which comes after it.
+    """
+    if os.path.islink(path) or not is_save_file(path):
+        return
+    try:
+        os.unlink(path)
+    except OSError as error:
+        raise HostError(f"cannot remove memory image {path}: {error.strerror}") from error
+    if Path(path).parent != paths.snapshots:
+        sync_directory(Path(path).parent)

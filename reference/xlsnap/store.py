@@ -13,11 +13,10 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from . import savefile
-from .domain import DomainConfig, DomainRecord
 from .errors import BusyError, HostError, InputError, InternalError, SnapshotDamagedError, UnknownDomainError
 from .layout import (
     HIDDEN_PREFIX,
@@ -28,8 +27,21 @@ from .layout import (
 )
 from .snapshot import DomainSnapshot, from_json
 
+if TYPE_CHECKING:
+    from .domain import DomainConfig, DomainRecord
+
+T = TypeVar("T")
+
 LOCK_POLL_SECONDS = 0.01
 ROOT_LOCK_SECONDS = 10.0
+
+
+class DomainKey(msgspec.Struct, frozen=True, kw_only=True):
+    """How a domain can be named: the part of its record that finding it takes."""
+
+    uuid: str
+    name: str
+    domid: int | None = None
 
 
 class Store:
@@ -40,36 +52,56 @@ class Store:
 
     # --- domains ----------------------------------------------------------------------------------------
 
-    def records(self) -> list[DomainRecord]:
-        """Return the records of all known domains, in the order of their ids; stopped ones come last."""
+    def keys(self) -> list[DomainKey]:
+        """Return how all known domains can be named, in the order of their ids; stopped ones come last.
+
+        :raise HostError: if the state cannot be read.
+        """
         try:
             uuids = sorted(os.listdir(self.root.domains))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise HostError(f"cannot read {self.root.domains}: {error.strerror}") from error
-        found = [record for uuid in uuids if (record := self._read_record(self.root.domain(uuid).record))]
-        return sorted(found, key=lambda record: (record.domid is None, record.domid or 0, record.name))
+        found = [key for uuid in uuids if (key := _read(self.root.domain(uuid).record, DomainKey))]
+        return sorted(found, key=lambda key: (key.domid is None, key.domid or 0, key.name))
 
-    def resolve(self, ref: str) -> DomainRecord:
-        """Find a domain by name, id or uuid, in this order.
+    def find(self, ref: str) -> str:
+        """Return the uuid of the domain with this name, id or uuid, looked for in this order.
 
         :raise UnknownDomainError: if there is none.
         """
-        records = self.records()
+        keys = self.keys()
         for matches in (
-            lambda record: record.name == ref,
-            lambda record: record.domid is not None and str(record.domid) == ref,
-            lambda record: record.uuid == ref.lower(),
+            lambda key: key.name == ref,
+            lambda key: key.domid is not None and str(key.domid) == ref,
+            lambda key: key.uuid == ref.lower(),
         ):
-            for record in records:
-                if matches(record):
-                    return record
+            for key in keys:
+                if matches(key):
+                    return key.uuid
         raise UnknownDomainError(f"no domain {ref!r}", hint="xlsnap list shows the domains")
+
+    def resolve(self, ref: str) -> DomainRecord:
+        """Return the record of the domain with this name, id or uuid.
+
+        :raise UnknownDomainError: if there is none.
+        """
+        uuid = self.find(ref)
+        record = self.record(uuid)
+        if record is None:
+            raise UnknownDomainError(f"domain {ref!r} is gone: another command removed it")
+        return record
+
+    def records(self) -> list[DomainRecord]:
+        """Return the records of all known domains, ordered as `keys`."""
+        return [record for key in self.keys() if (record := self.record(key.uuid))]
 
     def record(self, uuid: str) -> DomainRecord | None:
         """Return the record of the domain with this uuid, if it is known."""
-        return self._read_record(self.root.domain(uuid).record)
+        from .domain import DomainRecord  # only here: listing snapshots must be quick to start
+
+        return _read(self.root.domain(uuid).record, DomainRecord)
 
     def write_record(self, record: DomainRecord) -> None:
         """Store what we know of a domain."""
@@ -94,19 +126,9 @@ class Store:
             try:
                 domid = int(counter.read_text())
             except (FileNotFoundError, ValueError):
-                domid = max((record.domid or 0 for record in self.records()), default=0) + 1
+                domid = max((key.domid or 0 for key in self.keys()), default=0) + 1
             counter.write_text(str(domid + 1))
         return domid
-
-    def _read_record(self, path: Path) -> DomainRecord | None:
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=DomainRecord)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise HostError(f"cannot read {path}: {error.strerror}") from error
-        except msgspec.MsgspecError as error:
-            raise InternalError(f"{path}: not a domain record: {error}") from error
 
     # --- snapshots --------------------------------------------------------------------------------------
 
@@ -198,6 +220,18 @@ class Store:
             lock.release()
 
 
+def _read(path: Path, kind: type[T]) -> T | None:
+    """Read a JSON file of ours, or return None if there is none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise HostError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise InternalError(f"{path}: not a domain record: {error}") from error
+
+
 def new_file_problem(path: str) -> str | None:
     """Say why a new file cannot be made at `path` by us, or None. It must be absolute and not exist."""
     if not os.path.isabs(path):
@@ -232,37 +266,6 @@ def prepare_parent(path: str, paths: DomainPaths) -> None:
     """Create the domain's snapshot directory if `path` is in it; other directories are the user's."""
     if Path(path).parent == paths.snapshots:
         make_private_directory(paths.snapshots)
-
-
-def memory_image_problem(path: str | None, uuid: str) -> str | None:
-    """Say why a memory image cannot be loaded, or None; a disk-only snapshot has none to load."""
-    if path is None:
-        return None
-    try:
-        with open(path, "rb") as file:
-            header = savefile.read_header(file.fileno(), where=path)
-    except OSError as error:
-        return f"{path}: {error.strerror}"
-    except SnapshotDamagedError as error:
-        return error.message
-    if header.uuid != uuid:
-        return f"{path} belongs to the domain with uuid {header.uuid}"
-    return None
-
-
-def remove_memory_image(path: str, paths: DomainPaths) -> None:
-    """Remove a memory image; a missing one is no error, a file that is not one of ours stays.
-
-    In our own directory the removal becomes durable with that of the metadata, which comes after it.
-    """
-    if os.path.islink(path) or not savefile.is_save_file(path):
-        return
-    try:
-        os.unlink(path)
-    except OSError as error:
-        raise HostError(f"cannot remove memory image {path}: {error.strerror}") from error
-    if Path(path).parent != paths.snapshots:
-        sync_directory(Path(path).parent)
 
 
 def write_durably(path: Path, content: bytes, *, temporary: Path | None = None) -> None:

@@ -215,7 +215,7 @@ class Toolstack:
 
     def snapshot_list(self, ref: str) -> list[DomainSnapshot]:
         """Return the complete snapshots of a domain, active or stopped, by creation time (XLS-LIST)."""
-        return list(self.store.snapshots(self.resolve(ref).uuid).values())
+        return list(self.store.snapshots(self.store.find(ref)).values())
 
     async def snapshot_create(
         self, ref: str, request: SnapshotRequest, *, dry_run: bool = False
@@ -258,7 +258,7 @@ class Toolstack:
                 domain,
                 snapshot,
                 disks=await self._observe_disks(run.record, snapshot),
-                memory_problem=files.memory_image_problem(snapshot.memory, domain.uuid)
+                memory_problem=savefile.memory_image_problem(snapshot.memory, domain.uuid)
                 if snapshot.memory
                 else None,
                 paused=paused,

@@ -13,9 +13,10 @@ from xlsnap.domain import DomainConfig, DomainRecord
 from xlsnap.errors import BadNameError, BusyError, HostError, SnapshotDamagedError, UnknownDomainError
 from xlsnap.journal import Journal
 from xlsnap.layout import StateRoot
+from xlsnap.savefile import memory_image_problem, remove_memory_image
 from xlsnap.snapshot import DomainSnapshot, to_json
 from xlsnap.steps import Plan, PlannedStep
-from xlsnap.store import Store, memory_image_problem, new_file_problem, remove_memory_image, write_durably
+from xlsnap.store import Store, new_file_problem, write_durably
 
 UUID = "00000000-0000-4000-8000-000000000001"
 
