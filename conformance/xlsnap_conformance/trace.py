@@ -19,7 +19,7 @@ from .failures import HarnessError
 from .protocol import DiskChoice, ErrorKind
 
 SCRATCH = "$SCRATCH"
-"""Stands for the replay's scratch directory, in paths and in configuration texts."""
+"""Stands for the replay's scratch directory."""
 
 
 class DiskOf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -104,14 +104,13 @@ class Start(Step, frozen=True, kw_only=True, tag="start"):
 
 
 class Create(Step, frozen=True, kw_only=True, tag="create"):
-    """Take a snapshot; see `protocol.SnapshotCreate`."""
+    """Take a snapshot; see `protocol.SnapshotCreate`. With ``as_config`` an xl.snapshot.conf asks for it."""
 
     name: str | None = None
     description: str | None = None
     memory: str = "yes"
     disks: tuple[DiskChoice, ...] | None = None
-    config: str | None = None
-    disk_only: bool = False
+    as_config: bool = False
     dry_run: bool = False
 
 

@@ -45,18 +45,14 @@ _PLAIN: dict[type[do.Step], str] = {
 
 
 def _creation(step: do.Create) -> str:
-    dry = " (dry run)" if step.dry_run else ""
-    if step.config is not None:
-        options = [f"-n {step.name}"] if step.name is not None else []
-        options += ["-D"] if step.disk_only else []
-        return f"create a snapshot from {step.config!r} {' '.join(options)}".rstrip() + dry
     named = "without a name" if step.name is None else repr(step.name)
     memory = {"yes": "with memory", "no": "without memory"}.get(step.memory, f"with memory in {step.memory}")
     chosen = ""
     if step.disks is not None:
         chosen = f" of {', '.join(disk.vdev for disk in step.disks) or 'no disk'}"
     described = f", described as {step.description!r}" if step.description else ""
-    return f"create snapshot {named} {memory}{chosen}{described}{dry}"
+    how = ", from a configuration file" if step.as_config else ""
+    return f"create snapshot {named} {memory}{chosen}{described}{how}{' (dry run)' if step.dry_run else ''}"
 
 
 def capabilities(trace: do.Trace) -> frozenset[str]:
@@ -95,10 +91,9 @@ def _needed(step: do.Step, *, stopped: bool) -> Iterator[str]:
     if isinstance(step, do.Revert) and step.paused:
         yield "revert-paused"
     if isinstance(step, do.Create):
-        if step.config is not None:
+        yield {"yes": "memory", "no": "disk-only"}.get(step.memory, "memory-path")
+        if step.as_config:
             yield "snapshot-config"
-        else:
-            yield {"yes": "memory", "no": "disk-only"}.get(step.memory, "memory-path")
         if step.disks is not None:
             yield "disk-selection"
         if step.dry_run:

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Driver of the reference toolstack: ``python -m xlsnap_conformance.drivers.reference [--mutant NAME]``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from . import mutants
+from .server import ReferenceDriver, serve
+
+
+def main() -> None:
+    """Serve on standard input and output; with a mutant, as that broken toolstack."""
+    parser = argparse.ArgumentParser(prog="xlsnap_conformance.drivers.reference", description=__doc__)
+    parser.add_argument(
+        "--mutant", choices=sorted(mutants.CATALOGUE), metavar="NAME", help="be broken in this way"
+    )
+    parser.add_argument(
+        "--accelerator",
+        default="tcg",
+        help="tcg, kvm or auto; the probe guest is small enough to be quickest and most even with tcg (the default)",
+    )
+    options = parser.parse_args()
+    implementation = "xlsnap"
+    if options.mutant:
+        mutants.CATALOGUE[options.mutant].break_it()
+        implementation = f"xlsnap broken by mutant {options.mutant}"
+    asyncio.run(serve(ReferenceDriver(implementation=implementation, accelerator=options.accelerator)))
+
+
+main()

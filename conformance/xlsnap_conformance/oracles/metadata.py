@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The metadata files, read straight from JSON, and the memory images beside them.
+
+::
+
+    snapshotdata-d.NAME.libxl-json    one file a snapshot, mode 0600
+    NAME.save                         its memory image, if it was asked for with memory="yes"
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..model import Snapshot, World
+from . import Aspect, Finding
+
+PREFIX = "snapshotdata-d."
+SUFFIX = ".libxl-json"
+MEMORY_SUFFIX = ".save"
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+
+_FLAGS = ("running", "blocked", "paused", "shutdown", "dying")
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A metadata directory as it was found: file name to mode, and the content of the metadata files."""
+
+    directory: Path
+    mode: int | None
+    modes: Mapping[str, int]
+    texts: Mapping[str, bytes]
+
+    def parsed(self, name: str) -> dict[str, Any] | None:
+        """Return the metadata of a snapshot, or None if there is none or it is not a JSON object."""
+        try:
+            value = json.loads(self.texts[f"{PREFIX}{name}{SUFFIX}"])
+        except (KeyError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def tags(self) -> dict[tuple[str, str], str]:
+        """Return (snapshot, vdev) to the tag inside the image, as the metadata names it."""
+        found = {}
+        for filename in self.texts:
+            name = filename[len(PREFIX) : -len(SUFFIX)]
+            for disk in _disks(self.parsed(name) or {}):
+                if isinstance(disk.get("device"), str) and isinstance(disk.get("name"), str):
+                    found[name, disk["device"]] = disk["name"]
+        return found
+
+
+def read(directory: Path) -> Files:
+    """Look at a metadata directory; one that does not exist is empty."""
+    modes: dict[str, int] = {}
+    texts: dict[str, bytes] = {}
+    try:
+        mode = stat.S_IMODE(directory.lstat().st_mode)
+        for path in sorted(directory.iterdir()):
+            modes[path.name] = stat.S_IMODE(path.lstat().st_mode)
+            if path.name.startswith(PREFIX) and path.name.endswith(SUFFIX):
+                texts[path.name] = path.read_bytes()
+    except FileNotFoundError:
+        return Files(directory, None, modes, texts)
+    return Files(directory, mode, modes, texts)
+
+
+def check(world: World, files: Files, images: Mapping[str, Path], scratch: Path) -> Iterator[Finding]:
+    """Compare the metadata directory with the model."""
+    wanted = {f"{PREFIX}{snapshot.name}{SUFFIX}" for snapshot in world.snapshots}
+    memory = {f"{snapshot.name}{MEMORY_SUFFIX}" for snapshot in world.snapshots if snapshot.memory == "yes"}
+    found = set(files.modes)
+    if wanted - found:
+        yield Finding(
+            Aspect.METADATA_SET, "a snapshot has no metadata file", sorted(wanted), sorted(files.texts)
+        )
+    if memory - found:
+        summary = "a snapshot has no memory image"
+        yield Finding(Aspect.MEMORY_IMAGE, summary, sorted(memory), sorted(found - set(files.texts)))
+    if more := found - wanted - memory:
+        summary = f"{sorted(more)[0]} belongs to no snapshot"
+        yield Finding(Aspect.LEFTOVER, summary, sorted(wanted | memory), sorted(found))
+    yield from _modes(files)
+    for snapshot in world.snapshots:
+        if f"{PREFIX}{snapshot.name}{SUFFIX}" in found:
+            yield from _content(snapshot, files, images, scratch)
+
+
+def _modes(files: Files) -> Iterator[Finding]:
+    if files.mode not in (None, DIRECTORY_MODE):
+        yield Finding(
+            Aspect.METADATA_MODE, "the metadata directory has another mode", "0700", f"{files.mode:04o}"
+        )
+    for name, mode in files.modes.items():
+        if mode != FILE_MODE:
+            yield Finding(Aspect.METADATA_MODE, f"{name} has another mode", "0600", f"{mode:04o}")
+
+
+def _content(
+    snapshot: Snapshot, files: Files, images: Mapping[str, Path], scratch: Path
+) -> Iterator[Finding]:
+    value = files.parsed(snapshot.name)
+    if value is None:
+        summary = f"the metadata of {snapshot.name!r} is not a JSON object"
+        content = files.texts[f"{PREFIX}{snapshot.name}{SUFFIX}"]
+        yield Finding(
+            Aspect.METADATA_FIELDS, summary, "a JSON object", content[:200].decode(errors="replace")
+        )
+        return
+    wanted = _expected(snapshot, images, files.directory, scratch)
+    observed = _observed(value)
+    for key, expected in wanted.items():
+        if observed[key] != expected:
+            yield Finding(
+                Aspect.METADATA_FIELDS,
+                f"the metadata of {snapshot.name!r} has another {key}",
+                expected,
+                observed[key],
+            )
+    if not isinstance(value.get("creation_time"), int):
+        summary = f"the metadata of {snapshot.name!r} has no creation_time in seconds"
+        yield Finding(Aspect.METADATA_FIELDS, summary, "an integer", value.get("creation_time"))
+
+
+def _expected(
+    snapshot: Snapshot, images: Mapping[str, Path], directory: Path, scratch: Path
+) -> dict[str, Any]:
+    from ..trace import SCRATCH
+
+    places = {"no": None, "yes": str(directory / f"{snapshot.name}{MEMORY_SUFFIX}")}
+    return {
+        "name": snapshot.name,
+        "description": snapshot.description,
+        "memory": places.get(snapshot.memory, snapshot.memory.replace(SCRATCH, str(scratch))),
+        "type": "internal",
+        "run state": snapshot.state,
+        "disks": {
+            vdev: {"type": "internal", "format": "qcow2", "path": str(images[vdev])}
+            for vdev in snapshot.disks
+        },
+    }
+
+
+def _observed(value: Mapping[str, Any]) -> dict[str, Any]:
+    states = [flag for flag in _FLAGS if value.get(flag) is True]
+    return {
+        "name": value.get("name"),
+        "description": value.get("description") or "",
+        "memory": value.get("memory"),
+        "type": value.get("type"),
+        "run state": {("running",): "running", ("blocked",): "running"}.get(tuple(states), ", ".join(states)),
+        "disks": {
+            disk.get("device"): {key: disk.get(key) for key in ("type", "format", "path")}
+            for disk in _disks(value)
+        },
+    }
+
+
+def _disks(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    disks = value.get("disks")
+    return [disk for disk in disks if isinstance(disk, dict)] if isinstance(disks, list) else []

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The implementation under test: its driver, inside the fence, with what its domains are made of."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from . import guest
+from . import protocol as p
+from .driver import Driver
+from .failures import HarnessError, ImplementationError
+from .fence import Fence
+from .protocol import R
+from .trace import DiskOf
+
+QEMU_IMG_SECONDS = 60.0
+
+
+class Subject:
+    """A running driver that can touch nothing outside of `fence`. A context manager.
+
+    ``templates`` are empty images, copied for each domain: cheaper than making new ones.
+    """
+
+    def __init__(self, driver: str, fence: Fence) -> None:
+        """Start the driver and set it up.
+
+        :raise DriverError: if it does not work.
+        """
+        self.fence = fence
+        self.driver = Driver.start(driver, log=fence.log)
+        self._templates: dict[tuple[str, int], Path] = {}
+        try:
+            self.call(p.Setup(root=str(fence.driver_root)))
+        except ImplementationError as error:
+            self.driver.close()
+            raise HarnessError(f"the driver cannot be set up: {error}") from error
+        except BaseException:
+            self.driver.close()
+            raise
+
+    def __enter__(self) -> Subject:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the implementation claims."""
+        return self.driver.capabilities
+
+    @property
+    def name(self) -> str:
+        """Name and version of the implementation."""
+        return f"{self.driver.hello.implementation} {self.driver.hello.version}"
+
+    def call(self, request: p.Request[R]) -> R:
+        """Send a request to the driver if the fence allows it."""
+        self.fence.check(request)
+        return self.driver.call(request)
+
+    @functools.cached_property
+    def firmware(self) -> p.Firmware:
+        """The probe guest in all its forms."""
+        return p.Firmware(
+            rom=str(guest.image("rom")), disk=str(guest.image("disk")), iso=str(guest.image("iso"))
+        )
+
+    def new_image(self, disk: DiskOf, directory: Path) -> Path:
+        """Make the empty image of a disk in `directory`."""
+        key = disk.format, disk.size_kib
+        if key not in self._templates:
+            self._templates[key] = _make_image(
+                self.fence.path / f"template-{disk.size_kib}.{disk.format}", disk
+            )
+        path = directory / f"{disk.vdev}.{disk.format}"
+        shutil.copyfile(self._templates[key], path)
+        path.chmod(0o600)
+        return path
+
+    def close(self) -> None:
+        """Let the driver remove what it made, and end it. Errors on the way out are of no interest."""
+        try:
+            self.driver.teardown()
+        except (HarnessError, ImplementationError):
+            pass
+        finally:
+            self.driver.close()
+
+
+def _make_image(path: Path, disk: DiskOf) -> Path:
+    command = ["qemu-img", "create", "-q", "-f", disk.format, str(path), f"{disk.size_kib}K"]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=QEMU_IMG_SECONDS)
+    except FileNotFoundError:
+        raise HarnessError("qemu-img is not installed: install qemu-utils") from None
+    except subprocess.SubprocessError as error:
+        detail: Any = getattr(error, "stderr", b"") or b""
+        raise HarnessError(f"cannot make image {path.name}: {detail.decode(errors='replace')}") from error
+    return path
