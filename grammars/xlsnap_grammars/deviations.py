@@ -47,6 +47,22 @@ DEVIATIONS: tuple[Deviation, ...] = (
         b"a = " + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1) + b"\n",
     ),
     Deviation(
+        "last-equals-sign",
+        "drops an equals sign that is the very last byte of a disk specification and makes no parameter",
+        "rejects it like anywhere else",
+        "discard= is not discard, and a target that lost its end should not become another one",
+        "disk",
+        b"vdev=hda,/d=",
+    ),
+    Deviation(
+        "line-end-after-equals-sign",
+        "ends the whole process (status 2) at an equals sign that makes no parameter and has a line end after it",
+        "rejects the disk specification",
+        "a file must not be able to end the program that reads it",
+        "disk",
+        b"vdev=hda,/d=\n",
+    ),
+    Deviation(
         "format-left-out",
         "gives a disk without a format the format raw",
         'gives it the format "unknown"',

@@ -66,11 +66,17 @@ class Source:
         """Take a text; bytes are decoded as file names are: UTF-8, with `surrogateescape` for other bytes.
 
         So no byte is lost, and `os.fsencode` gives back the bytes of a string of the file.
+
+        :raises ConfigError: for a str with a surrogate that stands for no byte.
         """
         self.text = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
         self.filename = filename
         self._starts: list[int] = []
         self._line = (0, "")
+        try:
+            self.text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            self.check([Problem(error.start, f"{quoted(self.text[error.start])} is not a character")])
 
     def line_of(self, position: int) -> int:
         """Return the number of the line that holds `position`, from 1."""

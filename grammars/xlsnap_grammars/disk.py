@@ -22,7 +22,7 @@ class DiskSpec:
 
     ``format`` is raw, qcow, qcow2, vhd, qed, empty, or unknown when none was given (libxlu then takes raw).
     ``backend`` is unknown, phy, tap, qdisk or standalone; ``specification`` unknown, xen or virtio.
-    A field that may be None was not given. The fields after ``trusted`` are those of COLO replication.
+    A field that may be None was not given. The fields after ``specification`` are those of COLO replication.
     """
 
     target: str | None = None
@@ -37,7 +37,6 @@ class DiskSpec:
     direct_io_safe: bool = False
     discard: bool | None = None
     specification: str = "unknown"
-    trusted: bool | None = None
     colo: bool | None = None
     colo_host: str | None = None
     colo_port: int = 0
@@ -89,8 +88,6 @@ FLAGS = MappingProxyType(
         "discard": ("discard", True),
         "no-discard": ("discard", False),
         "direct-io-safe": ("direct_io_safe", True),
-        "trusted": ("trusted", True),
-        "untrusted": ("trusted", False),
         "colo": ("colo", True),
         "no-colo": ("colo", False),
     }
@@ -219,12 +216,16 @@ def parse_disk(spec: str, *, filename: str = "<disk>") -> DiskSpec:
 
     :raises ConfigError: with all errors of the specification.
     """
+    source = Source(spec, filename)
     reading = read_disk(spec)
-    if not reading.problems and "vdev" not in reading.fields:
-        reading.problem(len(spec), "no vdev", "add vdev=hda, for instance")
-    if not reading.problems and "target" not in reading.fields and not reading.fields.get("is_cdrom"):
-        reading.problem(len(spec), "no target", "add target=/path as the last parameter")
-    Source(spec, filename).check(reading.problems)
+    if "\0" in spec:
+        reading.problem(spec.index("\0"), "NUL byte")
+    elif not reading.problems:
+        if "vdev" not in reading.fields:
+            reading.problem(len(spec), "no vdev", "add vdev=hda, for instance")
+        if "target" not in reading.fields and not reading.fields.get("is_cdrom"):
+            reading.problem(len(spec), "no target", "add target=/path as the last parameter")
+    source.check(reading.problems)
     return reading.finish()
 
 
