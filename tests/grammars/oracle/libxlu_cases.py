@@ -92,6 +92,7 @@ CONFIGS: dict[str, tuple[bytes, dict[str, Any] | None]] = {
     "UTF-8 in a string": ("a='é€😀'\n".encode(), {"a": "é€😀"}),
     "carriage return in a string": (b"a='\r'\n", {"a": "\r"}),
     "line end in a string": (b"a='b\nc'\n", None),
+    "line end in a string, double quotes": (b'a="b\nc"\n', None),
     "unterminated string": (b"a='b\n", None),
     "unterminated string at the end": (b"a='bc", None),
     "quote of the other kind does not close": (b"a='b\"\n", None),
@@ -345,6 +346,8 @@ DISKS: dict[str, tuple[str, DiskSpec | None]] = {
     # Line ends, which escapes can bring in
     "line end in a target": ("/d\ne,raw,hda", _disk(_DISK, target="/d\ne")),
     "line end ends target=": ("vdev=hda,target=/d\nqcow2", _disk(_DISK, format="qcow2")),
+    "line end after target=": ("vdev=hda,target=\nraw", None),
+    "line end after vdev=": ("vdev=\nhda,target=/d", _disk(_NAMED, vdev="\nhda")),
     "line ends before a parameter": ("\n /d,\nraw,\n hda", _DISK),
     "blanks before a line with a line end": (" a\nb,raw,hda", _disk(_DISK, target=" a\nb")),
     "prefix before a line end": ("raw:a\nb,raw,hda", _disk(_DISK, target="raw:a\nb")),
