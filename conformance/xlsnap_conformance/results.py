@@ -13,6 +13,8 @@ written to and read from ``report.json`` without loss. Its JSON schema is ``sche
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -260,9 +262,12 @@ def _profile(name: str, clauses: list[ClauseResult], verdict: Verdict) -> Profil
     counts = {status.value: sum(c.status is status for c in clauses) for status in reversed(Status)}
     counts["untested"] = sum(c.status is None for c in clauses)
     counts = {status: number for status, number in counts.items() if number}
-    held = counts.get(Status.PASS, 0)
-    others = [f"{number} {status}" for status, number in counts.items() if status != Status.PASS]
-    reason = ", ".join([f"{held} of {len(clauses)} clauses hold", *others])
+    held, untested = counts.get(Status.PASS, 0), counts.get("untested", 0)
+    others = [
+        f"{number} {status}" for status, number in counts.items() if status not in (Status.PASS, "untested")
+    ]
+    others += [f"{untested} more have no test"] if untested else []
+    reason = ", ".join([f"{held} of {len(clauses) - untested} tested clauses hold", *others])
     return ProfileResult(name=name, verdict=verdict, reason=reason, counts=counts)
 
 
@@ -293,10 +298,24 @@ def load(path: Path) -> Run:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of ``report.json``."""
-    schema = msgspec.json.schema(Run)
-    return {
+    """Return the JSON schema of ``report.json``; for traces it refers to theirs."""
+    _, known = msgspec.json.schema_components([Run], ref_template="#/$defs/{name}")
+    _, of_traces = msgspec.json.schema_components([Trace])
+    definitions = {name: schema for name, schema in sorted(known.items()) if name not in of_traces}
+    for definition in definitions.values():
+        if "description" in definition:
+            definition["description"] = inspect.cleandoc(definition["description"])
+    definitions["Trace"] = {"$ref": "trace.schema.json"}
+    schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Report of a run of the xlsnap conformance suite",
-        **schema,
+        "$ref": "#/$defs/Run",
+        "$defs": definitions,
     }
+    plain: dict[str, Any] = json.loads(json.dumps(schema))  # defaults that are tuples become lists
+    return plain
+
+
+if __name__ == "__main__":  # write the published schema anew
+    published = Path(__file__).parent / "schemas" / "report.schema.json"
+    published.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")

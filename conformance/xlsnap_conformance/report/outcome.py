@@ -14,6 +14,7 @@ import pytest
 
 from ..failures import UNSUPPORTED, ConformanceFailure, DriverError, ImplementationError
 from ..results import Evidence, Status, TestResult
+from ..script import to_shell
 from ..trace import Trace
 from . import text
 
@@ -127,6 +128,7 @@ def result(
         evidence = msgspec.structs.replace(
             evidence,
             trace=trace,
+            script=text.encodable(to_shell(trace)),
             steps=tuple(text.one_line(step) for step in trace.describe_steps()),
         )
     return TestResult(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from ..results import ClauseResult, Run
+from ..results import ClauseResult, ProfileResult, Run
 from . import look, text
 from .chapters import chapters
 
@@ -32,8 +32,7 @@ def summary_svg(run: Run) -> str:
             f'<text class="{kind.key}" x="{MARGIN}" y="{y}">{kind.sign}</text>',
             f'<text class="b" x="{MARGIN + 20}" y="{y}">{escape(_shorter(profile.name, 15))}</text>',
             f'<text class="{kind.key}" x="{MARGIN + _LABEL}" y="{y}">{profile.verdict}</text>',
-            f'<text class="s" x="{MARGIN + _LABEL + 140}" y="{y}">'
-            f"{profile.counts.get('pass', 0)} of {sum(profile.counts.values())} clauses hold</text>",
+            f'<text class="s" x="{MARGIN + _LABEL + 140}" y="{y}">{_score(profile)}</text>',
         ]
         y += 24
     y += 12
@@ -57,6 +56,13 @@ def _head(run: Run) -> Iterator[str]:
         f"{verdict.sign} {run.verdict}</text>"
     )
     yield f'<path class="r" d="M{MARGIN} 98H{WIDTH - MARGIN}"/>'
+
+
+def _score(profile: ProfileResult) -> str:
+    untested = profile.counts.get("untested", 0)
+    tested = sum(profile.counts.values()) - untested
+    score = f"{profile.counts.get('pass', 0)} of {tested} tested clauses hold"
+    return f"{score}, {untested} more have no test" if untested else score
 
 
 def _cells(clauses: list[ClauseResult], y: int) -> Iterator[str]:

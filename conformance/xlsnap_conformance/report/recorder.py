@@ -130,9 +130,9 @@ class Recorder:
         category = "error" if status == Status.HARNESS_ERROR else report.outcome
         return category, _LETTERS[Status(status)], status.upper()
 
-    def pytest_keyboard_interrupt(self) -> None:
-        """Remember that the run is not complete."""
-        self.interrupted = True
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Remember that the user ended the run; pytest itself ends one with subclasses of this exception."""
+        self.interrupted = excinfo.type is KeyboardInterrupt
 
     def pytest_internalerror(self, excrepr: object) -> bool:
         """Keep an error of pytest itself for the report."""
@@ -173,6 +173,7 @@ class Recorder:
         chosen += [f"-m {option.markexpr}"] if option.markexpr else []
         chosen += [f"--clause {clause}" for clause in option.clause]
         chosen += [arg for arg in self.config.args if "::" in arg]
+        chosen += [f"--maxfail {option.maxfail}"] if option.maxfail else []
         return " ".join(chosen)
 
     def result(self) -> Run:

@@ -95,7 +95,7 @@ def tree_svg(tree: Tree, title: str) -> str:
     return (
         f'<svg class="tree" role="img" width="{width:.0f}" height="{height}"'
         f' viewBox="0 0 {width:.0f} {height}" xmlns="http://www.w3.org/2000/svg">'
-        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+        f"<title>{escape(text.one_line(title))}</title>{''.join(parts)}</svg>"
     )
 
 

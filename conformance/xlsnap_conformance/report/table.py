@@ -31,6 +31,8 @@ VERDICT_STYLES = {
 }
 SHOWN_STEPS = 20
 """Steps of a scenario that are shown here; the report has them all."""
+SHOWN_CHARACTERS = 2000
+"""Characters of a value that are shown here."""
 
 
 def show(console: Console, run: Run, directory: Path | None = None) -> None:
@@ -57,7 +59,9 @@ def show(console: Console, run: Run, directory: Path | None = None) -> None:
 
 def _failure(console: Console, test: TestResult, directory: Path | None) -> None:
     style = STYLES[test.status]
-    console.print(Text.assemble((f"{test.status}: ", style), (test.name, "bold")), soft_wrap=True)
+    console.print(
+        Text.assemble((f"{test.status}: ", style), (text.one_line(test.name), "bold")), soft_wrap=True
+    )
     clauses = ", ".join(test.broken or test.clauses)
     rows = {
         "clauses": clauses,
@@ -69,10 +73,10 @@ def _failure(console: Console, test: TestResult, directory: Path | None) -> None
         rows["replay"] = f"xlsnap-conformance replay {shlex.quote(str(directory / trace_name(test)))}"
     for label, value in rows.items():
         if value:
-            console.print(Text(f"  {label:<9} {text.cut(value, 2000)}"), soft_wrap=True)
+            console.print(Text(f"  {label:<9} {text.visible(value, SHOWN_CHARACTERS)}"), soft_wrap=True)
     steps = test.evidence.steps
     for number, step in enumerate(steps[:SHOWN_STEPS], start=1):
-        console.print(Text(f"  {f'step {number}':<9} {step}"), soft_wrap=True)
+        console.print(Text(f"  {f'step {number}':<9} {text.one_line(step)}"), soft_wrap=True)
     if len(steps) > SHOWN_STEPS:
         console.print(f"  … {len(steps) - SHOWN_STEPS} more steps")
     if test.status is Status.HARNESS_ERROR and test.evidence.log:
@@ -115,7 +119,7 @@ def _verdicts(console: Console, run: Run) -> None:
     console.print(
         Text(
             f"{len(run.tests)} tests in {run.duration:.1f} s: {ended or 'none ran'}"
-            f" (seed {run.seed}{f'; {run.note}' if run.note else ''})"
+            f" (seed {run.seed}{f'; {text.one_line(run.note)}' if run.note else ''})"
         ),
         soft_wrap=True,
     )

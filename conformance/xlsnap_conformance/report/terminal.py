@@ -64,8 +64,8 @@ class PlainProgress(Progress):
         super().finished(result)
         width = len(str(self.expected))
         count = f"[{self.done:>{width}}/{self.expected}]"
-        message = f" - {result.message}" if result.message else ""
-        line = f"{count} {result.status:<13} {result.name} ({result.seconds:.1f} s){message}"
+        message = f" - {text.one_line(result.message)}" if result.message else ""
+        line = f"{count} {result.status:<13} {text.one_line(result.name)} ({result.seconds:.1f} s){message}"
         self.console.print(Text(line), soft_wrap=True)
 
 
