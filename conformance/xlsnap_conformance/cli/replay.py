@@ -16,6 +16,7 @@ from .run import check_programs
 
 if TYPE_CHECKING:
     from ..failures import ConformanceFailure
+    from ..subject import Subject
     from ..trace import Trace
 
 _EPILOG = """\b
@@ -50,33 +51,38 @@ def command(file: Path, driver: str, mutant: str | None, script: bool) -> int:
 
 
 def _replay(trace: Trace, driver: str) -> int:
+    """Do the steps with the implementation that ``driver`` runs; return the exit status."""
+    from ..fence import Fence
+    from ..subject import Subject
+    from ..wording import capabilities
+
+    with Fence() as fence, Subject(driver, fence) as subject:
+        unclaimed = capabilities(trace) - subject.capabilities
+        if unclaimed:
+            raise HarnessError(f"the implementation does not claim {', '.join(sorted(unclaimed))}")
+        return _play(trace, subject)
+
+
+def _play(trace: Trace, subject: Subject) -> int:
     """Do the steps; print each and how it ended."""
     from ..failures import ConformanceFailure
-    from ..fence import Fence
     from ..report.text import one_line
-    from ..scenario import Scenario, Unsupported
-    from ..subject import Subject
+    from ..scenario import Scenario
 
-    with Fence() as fence, Subject(driver, fence) as subject, Scenario(subject, trace.domain) as scenario:
-        click.echo(f"{one_line(subject.name)}: {one_line(trace.title) or 'trace'}")
-        words = [*trace.describe_steps(), "look at everything"]
-        actions: list[Callable[[], None]] = [
-            *(partial(scenario.play, step) for step in trace.steps),
-            scenario.finish,
-        ]
-        for number, (said, act) in enumerate(zip(words, actions, strict=True), start=1):
-            click.echo(f"  {number:>3}  {one_line(said)} … ", nl=False)
+    click.echo(f"{one_line(subject.name)}: {one_line(trace.title) or 'trace'}")
+    with Scenario(subject, trace.domain, title=trace.title) as scenario:
+        actions: list[Callable[[], None]] = [partial(scenario.play, step) for step in trace.steps]
+        said = [*trace.describe_steps(), "look at everything once more"]
+        for number, (words, act) in enumerate(zip(said, [*actions, scenario.finish], strict=True), start=1):
+            click.echo(f"  {number:>3}  {one_line(words)} … ", nl=False)
             try:
                 act()
             except ConformanceFailure as failure:
                 click.echo("FAIL")
                 _tell(failure)
                 return 1
-            except Unsupported as error:
-                click.echo("unsupported")
-                raise HarnessError(f"the trace cannot be done: {one_line(str(error))}") from error
             except BaseException:
-                click.echo("")
+                click.echo()  # the line of the step ends before the message of the error begins
                 raise
             click.echo("ok")
     return 0

@@ -56,7 +56,7 @@ def command(
 ) -> int:
     """Run the conformance suite against a toolstack."""
     driver = with_mutant(driver, mutant)
-    check_profile(profile)
+    check_names(profile, clause)
     check_programs(driver)
     arguments = ["--driver", driver, "--profile", profile, *_workers(jobs)]
     if seed is not None:
@@ -73,14 +73,18 @@ def command(
     return run_pytest(arguments)
 
 
-def check_profile(name: str) -> None:
-    """Raise `click.UsageError` unless there is a profile with this name."""
+def check_names(profile: str, ids: tuple[str, ...]) -> None:
+    """Raise `click.UsageError` unless the specification has this profile and these clauses."""
     from ..clauses import load_clauses
     from ..profiles import available
 
-    profiles = available({group for clause in load_clauses().values() for group in clause.profiles})
-    if name not in profiles:
-        raise click.UsageError(f"no profile {name!r}; there are {', '.join(profiles)}")
+    clauses = load_clauses()
+    profiles = available({group for clause in clauses.values() for group in clause.profiles})
+    if profile not in profiles:
+        raise click.UsageError(f"no profile {profile!r}; there are {', '.join(profiles)}")
+    for id in ids:
+        if id not in clauses:
+            raise click.UsageError(f"no clause {id!r}; 'xlsnap-conformance spec' lists them")
 
 
 def check_programs(driver: str) -> None:

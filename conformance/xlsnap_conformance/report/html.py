@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..results import Run, Status, TestResult, Verdict
 from ..trace import Trace
@@ -40,6 +40,7 @@ def _environment() -> Environment:
         "seconds": _seconds,
         "short": _short,
         "anchor": _anchor,
+        "prose": _prose,
         "drawing": lambda tree, title: Markup(svg.tree_svg(tree, title)),
         "trace": lambda trace: text.cut(_indented(trace), text.TEXT_LIMIT),
     }
@@ -57,6 +58,17 @@ def _short(value: str) -> str:
     return value if len(value) <= SHORT else value[:SHORT].rsplit(" ", 1)[0].rstrip(",;:") + "…"
 
 
+def _prose(value: str) -> Markup:
+    """Return the text of a clause, in which backquotes set program text off."""
+    parts = text.visible(value).split("`")
+    if len(parts) % 2 == 0:
+        return escape(text.visible(value))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
 def _anchor(test: TestResult) -> str:
     return f"test-{sha256(test.id.encode()).hexdigest()[:10]}"
 
@@ -67,10 +79,7 @@ def _indented(trace: Trace) -> str:
 
 def _style(run: Run) -> str:
     source, _, _ = _environment().loader.get_source(_environment(), "report.css")  # type: ignore[union-attr]
-    colours = "".join(
-        f".{kind.key}{{--status:var(--{kind.key})}}"
-        for kind in {*look.STATUS.values(), *look.VERDICT.values()}
-    )
+    colours = "".join(f".{kind.key}{{--status:var(--{kind.key})}}" for kind in look.STATUS.values())
     present = {clause.status for clause in run.clauses}
     numbers = {sum(clause.status is status for clause in run.clauses) for status in present}
     bar = "".join(f".grow-{number}{{flex-grow:{number}}}" for number in sorted(numbers))

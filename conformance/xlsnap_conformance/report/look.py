@@ -35,7 +35,7 @@ VERDICT: dict[Verdict, Look] = {
     Verdict.CONFORMS: STATUS[Status.PASS],
     Verdict.DOES_NOT_CONFORM: STATUS[Status.FAIL],
     Verdict.NOT_CLAIMED: STATUS[Status.UNSUPPORTED],
-    Verdict.UNDECIDED: STATUS[Status.KNOWN],
+    Verdict.UNDECIDED: STATUS[Status.KNOWN]._replace(sign="?"),
 }
 
 INK = {  # variable: on white, on black

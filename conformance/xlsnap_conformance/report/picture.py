@@ -17,7 +17,7 @@ WIDTH = 760
 MARGIN = 28
 _CELL = 16
 _GAP = 4
-_LABEL = 150
+_LABEL = 190
 _PER_ROW = (WIDTH - 2 * MARGIN - _LABEL) // (_CELL + _GAP)
 _FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Noto Sans', 'DejaVu Sans', Arial, sans-serif"
 
@@ -30,14 +30,14 @@ def summary_svg(run: Run) -> str:
         kind = look.VERDICT[profile.verdict]
         parts += [
             f'<text class="{kind.key}" x="{MARGIN}" y="{y}">{kind.sign}</text>',
-            f'<text class="b" x="{MARGIN + 20}" y="{y}">{escape(_shorter(profile.name, 15))}</text>',
+            f'<text class="b" x="{MARGIN + 20}" y="{y}">{escape(_shorter(profile.name, 20))}</text>',
             f'<text class="{kind.key}" x="{MARGIN + _LABEL}" y="{y}">{profile.verdict}</text>',
             f'<text class="s" x="{MARGIN + _LABEL + 140}" y="{y}">{_score(profile)}</text>',
         ]
         y += 24
     y += 12
     for name, clauses in chapters(run):
-        parts.append(f'<text class="s" x="{MARGIN}" y="{y + 12}">{escape(_shorter(name, 21))}</text>')
+        parts.append(f'<text class="s" x="{MARGIN}" y="{y + 12}">{escape(_shorter(name, 28))}</text>')
         parts += _cells(clauses, y)
         y += (_CELL + _GAP) * ((len(clauses) - 1) // _PER_ROW + 1) + 6
     y += 22
@@ -87,7 +87,7 @@ def _legend(run: Run, y: int) -> Iterator[str]:
             label = f"{number} {status or 'untested'}"
             yield f'<rect class="c-{kind.key}" x="{x}" y="{y - 9}" width="10" height="10" rx="2"/>'
             yield f'<text class="s" x="{x + 16}" y="{y}">{label}</text>'
-            x += 32 + int(6.6 * len(label))
+            x += 36 + int(7 * len(label))
 
 
 def _foot(run: Run, y: int) -> Iterator[str]:

@@ -91,8 +91,9 @@ class Recorder:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keep what could not be collected."""
-        if report.failed:
-            self.errors.append(text.visible(report.longreprtext).strip())
+        told = text.visible(report.longreprtext).strip()
+        if report.failed and told not in self.errors:  # each worker tells it
+            self.errors.append(told)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Show that a test began."""

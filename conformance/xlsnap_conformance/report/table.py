@@ -44,14 +44,14 @@ def show(console: Console, run: Run, directory: Path | None = None) -> None:
     for test in run.tests:
         if test.status in (Status.FAIL, Status.HARNESS_ERROR):
             _failure(console, test, directory)
-    if run.clauses:
-        console.print(clause_table(run, width=console.width, plain=not console.is_terminal))
     untested = [clause.id for clause in run.clauses if clause.status is None]
-    if untested:
+    if len(untested) < len(run.clauses):
+        console.print(clause_table(run, width=console.width, plain=not console.is_terminal))
+        if untested:
+            console.print()
+            told = f"no test ran for {len(untested)} more: {', '.join(ranges(untested))}"
+            console.print(Text(told, "bright_black"))
         console.print()
-        ids = text.cut(", ".join(untested), 400)
-        console.print(Text(f"no test ran for {len(untested)} more: {ids}", "bright_black"))
-    console.print()
     _verdicts(console, run)
     if directory is not None:
         console.print(Text(f"report: {directory / 'index.html'}"), soft_wrap=True)
@@ -112,6 +112,15 @@ def clause_table(run: Run, *, width: int, plain: bool) -> Table:
 def _shortened(value: str, room: int) -> str:
     value = " ".join(value.split())
     return value if len(value) <= room else value[: room - 1].rsplit(" ", 1)[0].rstrip(",;:") + "…"
+
+
+def ranges(ids: list[str]) -> list[str]:
+    """Return clause ids with those of one area as one word: "XLS-LIST-001 002 007"."""
+    areas: dict[str, list[str]] = {}
+    for id in ids:
+        area, _, number = id.rpartition("-")
+        areas.setdefault(area, []).append(number)
+    return [f"{area}-{' '.join(numbers)}" for area, numbers in areas.items()]
 
 
 def _verdicts(console: Console, run: Run) -> None:
