@@ -37,7 +37,8 @@ _LOG_TAIL = 4000  # characters of the driver's log in an error
 class Driver:
     """A running driver. A context manager: leaving it ends the subprocess.
 
-    ``hello`` is its answer to the first request. ``calls`` counts the requests.
+    ``hello`` is its answer to the first request. ``calls`` counts the requests. ``broken`` says why it cannot
+    be asked any more; None while it can.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Driver:
         self.calls = 0
         self._limits = {name: verb.seconds for name, verb in VERBS.items()} | dict(limits or {})
         self._buffer = b""
-        self._broken: str | None = None
+        self.broken: str | None = None
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._process = subprocess.Popen(
@@ -123,8 +124,8 @@ class Driver:
         :raise ImplementationError: if the implementation refused it.
         :raise DriverError: if the driver broke the protocol, died, or was too slow.
         """
-        if self._broken is not None:
-            raise DriverError(f"the driver cannot be asked any more: {self._broken}", log=self.log_tail())
+        if self.broken is not None:
+            raise DriverError(f"the driver cannot be asked any more: {self.broken}", log=self.log_tail())
         verb = VERB_OF[type(request)]
         self.calls += 1
         try:
@@ -136,10 +137,10 @@ class Driver:
             if reply.ok:
                 return cast("R", self._decoded(reply.result, VERBS[verb].result, verb))
         except DriverError as error:
-            self._broken = error.message
+            self.broken = error.message
             raise
         except BaseException as error:  # an interrupt: the reply would be taken for that of the next request
-            self._broken = f"{verb} was interrupted ({type(error).__name__})"
+            self.broken = f"{verb} was interrupted ({type(error).__name__})"
             raise
         assert reply.error is not None  # `_reply` has looked
         raise ImplementationError(reply.error.kind, " ".join(reply.error.message.split()))
@@ -216,7 +217,7 @@ class Driver:
             if end is not None:
                 process.send_signal(end)
             try:
-                process.wait(timeout=END_SECONDS if self._broken is None else END_SECONDS / 5)
+                process.wait(timeout=END_SECONDS if self.broken is None else END_SECONDS / 5)
                 return
             except subprocess.TimeoutExpired:
                 continue

@@ -33,7 +33,7 @@ END_SECONDS = 10.0
 
 
 class Fence:
-    """A directory of the suite's own, with a byte budget. A context manager: leaving it removes everything."""
+    """A directory of the suite's own, with a byte budget. A context manager: leaving it removes it."""
 
     def __init__(self, base: Path | None = None, *, budget: int = DEFAULT_BUDGET) -> None:
         """Make the directory, of mode 0700, under `base` (default: the system's directory for such)."""

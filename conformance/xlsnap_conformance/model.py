@@ -38,7 +38,8 @@ Sectors = Mapping[str, Mapping[int, str]]
 class Snapshot:
     """A snapshot: all that is needed to have that instant again.
 
-    ``variables`` is None without memory; ``sectors`` has the disks that belong to it and no others.
+    ``variables`` is None without memory; ``sectors`` has the disks that belong to it and no others. ``lost``
+    is what somebody has taken away from it: its ``memory``, or the tag of a vdev.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Snapshot:
     variables: Variables | None
     sectors: Sectors
     description: str = ""
+    lost: frozenset[str] = frozenset()
 
     @property
     def has_memory(self) -> bool:
@@ -61,7 +63,8 @@ class World:
     """A domain, its snapshots (oldest first) and the user's files around it.
 
     ``current`` is the snapshot that the domain's state came from: the last one taken or reverted to.
-    ``files`` are those that the user put somewhere, by path: they must never change.
+    ``files`` are those that the user put somewhere, by path, and ``foreign_tags`` the internal snapshots, by
+    vdev and name, that the user made: they must never change.
     """
 
     domain: DomainOf
@@ -71,6 +74,11 @@ class World:
     snapshots: tuple[Snapshot, ...] = ()
     current: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    foreign_tags: frozenset[tuple[str, str]] = frozenset()
+
+    def names(self) -> list[str]:
+        """Return the names of the snapshots, oldest first."""
+        return [snapshot.name for snapshot in self.snapshots]
 
     def find(self, name: str) -> Snapshot | None:
         """Return the snapshot of this name; "1" is a name like any other."""
@@ -84,8 +92,15 @@ class World:
     def memory_files(self) -> frozenset[str]:
         """Memory images at places of the user's choice."""
         return frozenset(
-            snapshot.memory for snapshot in self.snapshots if snapshot.memory not in ("yes", "no")
+            snapshot.memory
+            for snapshot in self.snapshots
+            if snapshot.memory not in ("yes", "no") and "memory" not in snapshot.lost
         )
+
+    @property
+    def memory_names(self) -> list[str]:
+        """Names of the snapshots with a memory image in the default place."""
+        return [s.name for s in self.snapshots if s.memory == "yes" and "memory" not in s.lost]
 
     def tree(self) -> Tree:
         """Return the tree as reports draw it."""
@@ -166,7 +181,7 @@ def bad_name(name: str) -> bool:
 
 
 def chosen_disks(world: World, step: do.Create) -> tuple[str, ...]:
-    """Return the vdevs that the snapshot is of: those named, or all that are writable, in the domain's order."""
+    """Return the vdevs of the snapshot in the domain's order: those named, or all that are writable."""
     if step.disks is None:
         return tuple(disk.vdev for disk in world.domain.disks if disk.writable)
     named = {disk.vdev for disk in step.disks}
@@ -183,65 +198,70 @@ def _raw(world: World, step: do.Create) -> bool:
     return any(disk.vdev in chosen and disk.writable and disk.format == "raw" for disk in world.domain.disks)
 
 
-def _memory_taken(world: World, step: do.Create) -> bool:
-    return step.memory in world.files or step.memory in world.memory_files
+def _has_path(step: do.Create) -> bool:
+    return step.memory not in ("yes", "no")
 
-
-_INPUT: tuple[ErrorKind, ...] = ("input",)
-_STATE: tuple[ErrorKind, ...] = ("state", "input")
 
 REFUSALS: tuple[Rule, ...] = (
     Rule(
-        do.Create, _STATE, "XLS-CREATE-STATE", "the domain is neither running nor paused",
+        do.Create, ("state", "input"), "XLS-CREATE-001", "the domain is neither running nor paused",
         lambda world, step: world.state not in ACTIVE,
     ),
     Rule(
-        do.Create, _INPUT, "XLS-CREATE-DUPLICATE", "the name is taken",
+        do.Create, ("input",), "XLS-CREATE-002", "the name is taken",
         lambda world, step: step.name is not None and world.find(step.name) is not None,
     ),
     Rule(
-        do.Create, _INPUT, "XLS-TERM-NAME", "the name breaks the rules for names",
+        do.Create, ("input",), "XLS-TERM-002", "the name breaks the rules for names",
         lambda world, step: step.name is not None and bad_name(step.name),
     ),
     Rule(
-        do.Create, _INPUT, "XLS-CREATE-UNKNOWNDISK", "a disk is named that the domain does not have",
+        do.Create, ("input",), "XLS-CREATE-003", "a disk is named that the domain does not have",
         lambda world, step: _names(world, step, lambda disk: disk is None),
     ),
     Rule(
-        do.Create, _INPUT, "XLS-CREATE-DISKTWICE", "a disk is named twice",
+        do.Create, ("input",), "XLS-CREATE-004", "a disk is named twice",
         lambda world, step: len({disk.vdev for disk in step.disks or ()}) < len(step.disks or ()),
     ),
     Rule(
-        do.Create, _INPUT, "XLS-CREATE-READONLY", "a read-only disk is named",
+        do.Create, ("input",), "XLS-CREATE-005", "a read-only disk is named",
         lambda world, step: _names(world, step, lambda disk: disk is not None and not disk.writable),
     ),
+    Rule(do.Create, ("input",), "XLS-CREATE-006", "a raw image cannot hold an internal snapshot", _raw),
     Rule(
-        do.Create, _INPUT, "XLS-CREATE-RAW", "a raw image cannot hold an internal snapshot", _raw,
-    ),
-    Rule(
-        do.Create, _INPUT, "XLS-CREATE-NOTHING", "there is neither memory nor a disk to snapshot",
+        do.Create, ("input",), "XLS-CREATE-008", "there is neither memory nor a disk to snapshot",
         lambda world, step: step.memory == "no" and not chosen_disks(world, step),
     ),
     Rule(
-        do.Create, _INPUT, "XLS-CREATE-MEMPATH", "the memory image's path is not absolute",
-        lambda world, step: step.memory not in ("yes", "no") and not step.memory.startswith(("/", do.SCRATCH)),
+        do.Create, ("input",), "XLS-CREATE-007", "the memory image's path is not absolute",
+        lambda world, step: _has_path(step) and not step.memory.startswith(("/", do.SCRATCH)),
     ),
     Rule(
-        do.Create, _INPUT, "XLS-CREATE-MEMTAKEN", "there is a file where the memory image should go", _memory_taken,
+        do.Create, ("input",), "XLS-CREATE-007", "something exists where the memory image should go",
+        lambda world, step: step.memory in {*world.files, *world.memory_files},
     ),
     Rule(
-        do.Create, ("input", "host"), "XLS-CREATE-ATOMIC", "no file system has a name as long as the memory image's",
+        do.Create, ("host", "input", "state"), "XLS-MODEL-004", "an image has a tag of this name already",
+        lambda world, step: any((vdev, step.name) in world.foreign_tags for vdev in chosen_disks(world, step)),
+    ),
+    Rule(
+        do.Create, ("host", "input"), "XLS-FAIL-002", "no file can have a name as long as the memory image's",
         lambda world, step: len(step.memory.rpartition("/")[2].encode()) > MAX_FILE_NAME_BYTES,
     ),
     Rule(
-        do.Revert, _INPUT, "XLS-REVERT-UNKNOWN", "there is no such snapshot",
+        do.Revert, ("input",), "XLS-REVERT-001", "there is no such snapshot",
         lambda world, step: world.find(step.name) is None,
     ),
     Rule(
-        do.Delete, _INPUT, "XLS-DELETE-UNKNOWN", "there is no such snapshot",
+        do.Revert, ("state", "input", "host"), "XLS-REVERT-002", "a part of the snapshot is lost",
+        lambda world, step: bool((found := world.find(step.name)) and found.lost),
+    ),
+    Rule(
+        do.Delete, ("input",), "XLS-DELETE-001", "there is no such snapshot",
         lambda world, step: world.find(step.name) is None,
     ),
 )  # fmt: skip
+"""All reasons to refuse a step. The first that holds gives the clause."""
 
 
 # --- what steps do ----------------------------------------------------------------------------------------
@@ -327,6 +347,20 @@ def _put_file(world: World, step: do.PutFile) -> World:
     return replace(world, files={**world.files, step.path: step.content})
 
 
+def _put_tag(world: World, step: do.PutTag) -> World:
+    return replace(world, foreign_tags=world.foreign_tags | {(step.vdev, step.name)})
+
+
+def _lose(world: World, step: do.Lose) -> World:
+    return replace(
+        world,
+        snapshots=tuple(
+            replace(snapshot, lost=snapshot.lost | {step.what}) if snapshot.name == step.name else snapshot
+            for snapshot in world.snapshots
+        ),
+    )
+
+
 def _nothing(world: World, step: Step) -> World:
     return world
 
@@ -344,13 +378,19 @@ _EFFECTS: dict[type[Step], Callable[[World, Any], World]] = {
     do.Revert: _revert,
     do.Delete: _delete,
     do.PutFile: _put_file,
+    do.PutTag: _put_tag,
+    do.Lose: _lose,
     do.List: _nothing,
     do.Check: _nothing,
 }
 
 
 def possible(world: World, step: Step) -> bool:
-    """Say whether a step makes sense: a guest that does not run writes nothing, a stopped domain cannot pause."""
+    """Say whether a step makes sense: only a running guest writes, only what is there can get lost."""
+    if isinstance(step, do.Lose):
+        snapshot = world.find(step.name)
+        there = snapshot is not None and step.what not in snapshot.lost
+        return there and (step.what == "memory" or world.state == "stopped")
     return world.state in _POSSIBLE.get(type(step), ("running", "paused", "shutdown", "stopped"))
 
 
@@ -363,4 +403,5 @@ _POSSIBLE: dict[type[Step], tuple[RunState, ...]] = {
     do.PowerCycle: ("running", "paused", "shutdown"),
     do.Destroy: ("running", "paused", "shutdown"),
     do.Start: ("stopped",),
+    do.PutTag: ("stopped",),
 }

@@ -20,14 +20,15 @@ import msgspec
 from . import model
 from . import protocol as p
 from . import trace as do
-from .expectations import broken_clauses, operation_of
+from .expectations import broken_clauses
 from .failures import ConformanceFailure, HarnessError, ImplementationError
 from .guest import Probe, ProbeClosed, ProbeError, ProbeTimeout, disk_number
 from .model import Outcome, World
 from .oracles import Aspect, Finding, guest, images, leftovers, listing, metadata
 from .snapshot_conf import text_of
-from .subject import Subject
+from .subject import Subject, qemu_img
 from .trace import DomainOf, Failure, Step, Trace
+from .wording import describe, needed
 
 PROBE_SECONDS = 5.0
 """How long the guest may take for one answer."""
@@ -37,7 +38,7 @@ STATE_SECONDS = 5.0
 
 
 class Unsupported(Exception):
-    """The implementation says that it cannot do this at all."""
+    """The implementation does not claim to be able to do this."""
 
 
 class Scenario:
@@ -120,8 +121,11 @@ class Scenario:
         """Do a step and check what came of it.
 
         :raise ConformanceFailure: if that is not what the model says.
-        :raise Unsupported: if the implementation cannot do it.
+        :raise Unsupported: if the implementation does not claim to be able to do it.
         """
+        stopped = self.world.state == "stopped"
+        if missing := set(needed(step, stopped=stopped)) - self.subject.capabilities:
+            raise Unsupported(", ".join(sorted(missing)))
         if not model.possible(self.world, step):
             raise HarnessError(f"step {len(self.steps) + 1} makes no sense: the domain is {self.world.state}")
         self.before = self.world
@@ -146,8 +150,6 @@ class Scenario:
             self._flush(step)
             _PERFORM[type(step)](self, step)
         except ImplementationError as error:
-            if error.kind == "unsupported":
-                raise Unsupported(error.message) from error
             return error
         except (ProbeTimeout, ProbeClosed) as error:
             self._fail_silent_guest(step, error)
@@ -156,11 +158,11 @@ class Scenario:
     def _judge_answer(self, step: Step, outcome: Outcome, error: ImplementationError | None) -> None:
         refused = outcome.refused
         if refused is None and error is not None:
-            finding = Finding(Aspect.ACCEPTED, f"{operation_of(step)} was refused", "done", str(error))
+            finding = Finding(Aspect.ACCEPTED, f"refused: {describe(step)}", "done", str(error))
             self._judge([finding], step)
         if refused is not None and error is None:
-            summary = f"{operation_of(step)} was accepted, though {refused.reason}"
-            self._fail((refused.clause,), summary, f"refused: {refused.reason}", "accepted")
+            summary = f"accepted, though {refused.reason}"
+            self._fail((refused.clause, "XLS-FAIL-002"), summary, f"refused: {refused.reason}", "accepted")
         if refused is not None and error is not None and error.kind not in refused.kinds:
             finding = Finding(
                 Aspect.ERROR_KIND, f"{refused.reason}: refused as {error.kind}", refused.kinds[0], str(error)
@@ -168,25 +170,55 @@ class Scenario:
             self._judge([finding], step)
         self.checks += 1
 
+    def refuses(
+        self,
+        request: p.Request[Any],
+        clause: str,
+        reason: str,
+        *,
+        kinds: tuple[p.ErrorKind, ...] = ("input",),
+    ) -> str:
+        """Send a request that must be refused and must change nothing; return the error's text.
+
+        For what steps cannot say: bad configurations, other domains.
+
+        :raise ConformanceFailure: if it is accepted, refused for another reason, or changes something.
+        """
+        refused = model.Refused(kinds, clause, reason)
+        text = ""
+        error: ImplementationError | None = None
+        self.before = self.world
+        self._disconnect()
+        try:
+            self.subject.call(request)
+        except ImplementationError as refusal:
+            error, text = refusal, refusal.message
+        step = do.Check(refused=kinds[0])
+        self._judge_answer(step, Outcome(self.world, refused), error)
+        self._judge(self._observations(step), step)
+        return text
+
     # --- looking --------------------------------------------------------------------------------------------
 
     def _observations(self, step: Step) -> Iterator[Finding]:
         """Yield what differs after a step. How much is looked at depends on what the step can change."""
         if isinstance(step, do.Set | do.Write):
             return
-        everything = isinstance(step, do.Check)
-        snapshots = isinstance(step, do.Create | do.Revert | do.Delete | do.List | do.Start) or everything
-        if not isinstance(step, do.Create | do.Delete | do.List) or step.refused:
+        # A domain that should run proves it by answering; only where that is not asked its state is.
+        if not isinstance(step, do.Create | do.Delete | do.List) or self.world.state != "running":
             yield from self._state_findings()
-        if snapshots:
+        if isinstance(step, do.Create | do.Revert | do.Delete | do.List | do.Start | do.Destroy | do.Check):
             yield from self._snapshot_findings()
         if self.world.state == "running":
             yield from self._guest_findings(step)
         yield from images.check(self.world, self.images, self._tags)
+        if isinstance(step, do.Check):
+            yield from self._identity_findings()
 
     def _state_findings(self) -> Iterator[Finding]:
-        wanted = {"stopped": ("stopped", "absent")} if not self.world.snapshots else {}
-        expected = wanted.get(self.world.state, (self.world.state,))
+        expected: tuple[str, ...] = (self.world.state,)
+        if self.world.state == "stopped" and not self.world.snapshots:
+            expected = ("stopped", "absent")  # nothing is left to remember it for
         observed = self._observed_state()
         end = time.monotonic() + STATE_SECONDS
         while observed not in expected and self.world.state == "shutdown" and time.monotonic() < end:
@@ -196,22 +228,35 @@ class Scenario:
             yield Finding(Aspect.RUN_STATE, f"the domain is {observed}", expected[0], observed)
 
     def _snapshot_findings(self) -> Iterator[Finding]:
-        if self.world.state != "stopped" or (
-            self.world.snapshots and "list-stopped" in self.subject.capabilities
-        ):
-            listed = self.subject.call(p.SnapshotList(domain=self.name)).snapshots
+        stopped = self.world.state == "stopped"
+        if not stopped or (self.world.snapshots and "list-stopped" in self.subject.capabilities):
+            try:
+                listed = self.subject.call(p.SnapshotList(domain=self.name)).snapshots
+            except ImplementationError as error:
+                yield Finding(
+                    Aspect.LIST_FAILS, "the snapshots cannot be listed", self.world.names(), str(error)
+                )
+                return
             yield from listing.check(self.world, listed, self._times)
         if "metadata-files" in self.subject.capabilities:
             files = metadata.read(self._metadata_directory())
             self._tags = files.tags()
-            yield from metadata.check(self.world, files, self.images, self.scratch)
+            yield from metadata.check(self.world, files, self.images, self.scratch, self._times)
         yield from leftovers.check(self.world, self.images, self.scratch)
 
     def _guest_findings(self, step: Step) -> Iterator[Finding]:
         try:
             yield from guest.check(self.world, self._guest(), self._disk_numbers, self._keys, self._sectors)
-        except (ProbeTimeout, ProbeClosed) as error:
+        except (ProbeTimeout, ProbeClosed, ImplementationError) as error:
             self._fail_silent_guest(step, error)
+
+    def _identity_findings(self) -> Iterator[Finding]:
+        """The domain that has our name has our uuid."""
+        if self.world.state != "stopped":
+            domains = self.subject.call(p.DomainList()).domains
+            found = [domain.uuid for domain in domains if domain.name == self.name]
+            if found != [self.uuid]:
+                yield Finding(Aspect.IDENTITY, "the domain has another uuid", [self.uuid], found)
 
     def _name_findings(self, step: do.Create) -> Iterator[Finding]:
         """A name that was given is the name; another must be an integer near the epoch seconds."""
@@ -237,17 +282,14 @@ class Scenario:
     def _judge(self, findings: Iterable[Finding], step: Step) -> None:
         self.checks += 1
         for finding in findings:
-            clauses = broken_clauses(finding.aspect, step)
+            clauses = broken_clauses(finding, step, self.before)
             self._fail(clauses, finding.summary, finding.expected, finding.observed)
 
-    def _fail_silent_guest(self, step: Step, error: ProbeError) -> None:
+    def _fail_silent_guest(self, step: Step, error: Exception) -> None:
         """A guest that should run does not answer: say in what state its domain is."""
-        with contextlib.suppress(ImplementationError):
-            state = self._observed_state()
-            finding = Finding(
-                Aspect.RUN_STATE, f"the guest does not answer, its domain is {state}", "running", str(error)
-            )
-            self._judge([finding], step)
+        state = self._observed_state()
+        summary = f"the guest does not answer, its domain is {state}"
+        self._judge([Finding(Aspect.RUN_STATE, summary, "running", str(error))], step)
 
     def _fail(self, clauses: tuple[str, ...], summary: str, expected: Any, observed: Any) -> None:
         hide = self._for_the_reader
@@ -327,14 +369,17 @@ class Scenario:
             self._probe = None
 
     def _flush(self, step: Step) -> None:
-        """Have the guest flush its disks before anything but the next write: only that makes writes certain."""
+        """Have the guest flush its disks before anything but the next write: that makes writes certain."""
         if self._unflushed and not isinstance(step, do.Set | do.Write | do.PutFile):
             for vdev in sorted(self._unflushed):
                 self._guest().flush(self._disk_numbers[vdev])
             self._unflushed.clear()
 
     def _observed_state(self) -> str:
-        return self.subject.call(p.DomainStateOf(domain=self.name)).state
+        try:
+            return self.subject.call(p.DomainStateOf(domain=self.name)).state
+        except ImplementationError as error:
+            return f"not known: {error}"
 
     def _metadata_directory(self) -> Path:
         if self._metadata is None:
@@ -419,6 +464,22 @@ def _put_file(run: Scenario, step: do.PutFile) -> None:
     Path(run.place(step.path)).write_text(step.content)
 
 
+def _put_tag(run: Scenario, step: do.PutTag) -> None:
+    qemu_img("snapshot", "-q", "-c", step.name, str(run.images[step.vdev]))
+
+
+def _lose(run: Scenario, step: do.Lose) -> None:
+    if step.what != "memory":
+        qemu_img("snapshot", "-q", "-d", step.name, str(run.images[step.what]))
+        return
+    snapshot = run.world.find(step.name)
+    assert snapshot is not None  # the model has looked
+    if snapshot.memory == "yes":
+        (run._metadata_directory() / f"{step.name}{metadata.MEMORY_SUFFIX}").unlink()
+    else:
+        Path(run.place(snapshot.memory)).unlink()
+
+
 def _nothing(run: Scenario, step: Step) -> None:
     """Looking is what follows every step."""
 
@@ -436,6 +497,8 @@ _PERFORM: dict[type[Step], Callable[[Scenario, Any], None]] = {
     do.Revert: _revert,
     do.Delete: _delete,
     do.PutFile: _put_file,
+    do.PutTag: _put_tag,
+    do.Lose: _lose,
     do.List: _nothing,
     do.Check: _nothing,
 }

@@ -7,7 +7,6 @@ import functools
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from . import guest
 from . import protocol as p
@@ -59,6 +58,11 @@ class Subject:
         """Name and version of the implementation."""
         return f"{self.driver.hello.implementation} {self.driver.hello.version}"
 
+    @property
+    def usable(self) -> bool:
+        """Whether the driver can still be asked."""
+        return self.driver.broken is None
+
     def call(self, request: p.Request[R]) -> R:
         """Send a request to the driver if the fence allows it."""
         self.fence.check(request)
@@ -94,12 +98,27 @@ class Subject:
 
 
 def _make_image(path: Path, disk: DiskOf) -> Path:
-    command = ["qemu-img", "create", "-q", "-f", disk.format, str(path), f"{disk.size_kib}K"]
+    qemu_img("create", "-q", "-f", disk.format, str(path), f"{disk.size_kib}K")
+    return path
+
+
+def qemu_img(*arguments: str) -> None:
+    """Run `qemu-img` on an image of ours that nobody else has open.
+
+    :raise HarnessError: if it is not installed, fails or hangs.
+    """
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=QEMU_IMG_SECONDS)
+        subprocess.run(
+            ["qemu-img", *arguments],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=QEMU_IMG_SECONDS,
+        )
     except FileNotFoundError:
         raise HarnessError("qemu-img is not installed: install qemu-utils") from None
-    except subprocess.SubprocessError as error:
-        detail: Any = getattr(error, "stderr", b"") or b""
-        raise HarnessError(f"cannot make image {path.name}: {detail.decode(errors='replace')}") from error
-    return path
+    except subprocess.CalledProcessError as error:
+        words = error.stderr.decode(errors="replace").strip()
+        raise HarnessError(f"qemu-img {arguments[0]} failed: {words}") from error
+    except subprocess.TimeoutExpired as error:
+        raise HarnessError(f"qemu-img {arguments[0]} did not end in time") from error

@@ -9,6 +9,7 @@ Paths in a trace begin with `SCRATCH`, which stands for a directory of the repla
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -138,6 +139,20 @@ class PutFile(Step, frozen=True, kw_only=True, tag="put-file"):
     content: str = "a file of the user\n"
 
 
+class PutTag(Step, frozen=True, kw_only=True, tag="put-tag"):
+    """The user makes an internal snapshot of their own in an image of the stopped domain; it must stay."""
+
+    vdev: str
+    name: str
+
+
+class Lose(Step, frozen=True, kw_only=True, tag="lose"):
+    """A part of a snapshot gets lost: its ``memory`` image, or its tag in the image of a vdev (stopped)."""
+
+    name: str
+    what: str
+
+
 class Check(Step, frozen=True, kw_only=True, tag="check"):
     """Look at everything, also at what is otherwise looked at only in the end."""
 
@@ -156,6 +171,8 @@ AnyStep = (
     | Delete
     | List
     | PutFile
+    | PutTag
+    | Lose
     | Check
 )
 
@@ -221,8 +238,12 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def to_json(trace: Trace) -> bytes:
-    """Return a trace as the content of a file, indented, with a final newline."""
-    return msgspec.json.format(msgspec.json.encode(trace), indent=2) + b"\n"
+    """Return a trace as the content of a file: one line for each step, and a final newline."""
+    data = msgspec.to_builtins(trace)
+    steps = ",\n".join(f"    {json.dumps(step, ensure_ascii=False)}" for step in data["steps"])
+    mark = json.dumps("steps are here")
+    text = json.dumps({**data, "steps": "steps are here"}, indent=2, ensure_ascii=False)
+    return (text.replace(mark, f"[\n{steps}\n  ]", 1) + "\n").encode("utf-8", "surrogatepass")
 
 
 def load(path: str | os.PathLike[str]) -> Trace:

@@ -29,6 +29,10 @@ def _action(step: do.Step) -> str:
             return "start, paused" if paused else "start"
         case do.PutFile(path=path):
             return f"put a file of the user's at {path}"
+        case do.PutTag(vdev=vdev, name=name):
+            return f"make an internal snapshot {name!r} of the user's own in the image of {vdev}"
+        case do.Lose(name=name, what=what):
+            return f"lose the {'memory image' if what == 'memory' else f'tag in {what}'} of {name!r}"
         case _:
             return _PLAIN[type(step)]
 
@@ -60,7 +64,7 @@ def capabilities(trace: do.Trace) -> frozenset[str]:
     wanted: set[str] = set()
     stopped = False
     for step in trace.steps:
-        wanted.update(_needed(step, stopped=stopped))
+        wanted.update(needed(step, stopped=stopped))
         if isinstance(step, do.Destroy):
             stopped = True
         elif isinstance(step, do.Start | do.PowerCycle | do.Revert) and not step.refused:
@@ -83,7 +87,8 @@ _NEEDED_WHEN_STOPPED: dict[type[do.Step], str] = {
 }
 
 
-def _needed(step: do.Step, *, stopped: bool) -> Iterator[str]:
+def needed(step: do.Step, *, stopped: bool = False) -> Iterator[str]:
+    """Yield what a driver must be able to do for a step; more may be needed when the domain is stopped."""
     if type(step) in _NEEDED:
         yield _NEEDED[type(step)]
     if stopped and type(step) in _NEEDED_WHEN_STOPPED:

@@ -19,31 +19,45 @@ class Aspect(StrEnum):
     ACCEPTED = "a right request is carried out"
     ERROR_KIND = "an error says whose fault it is"
     RUN_STATE = "run state"
+    IDENTITY = "name and uuid"
     VARIABLES = "guest memory"
     SECTORS = "guest disks"
-    LIST_NAMES = "which snapshots the list shows"
+    NOT_LISTED = "a snapshot that the list lacks"
+    LISTED_TOO_MUCH = "a snapshot in the list that should not be there"
+    LIST_FAILS = "a list that is refused"
     LIST_ORDER = "order of the list"
-    CREATION_TIME = "creation time"
     LIST_FIELDS = "what the list tells of a snapshot"
+    LIST_DESCRIPTION = "the description in the list"
+    LIST_DISKS = "the disks in the list"
+    CREATION_TIME = "creation time"
     DEFAULT_NAME = "name of a snapshot that was created without one"
-    TAG_MISSING = "internal snapshot in an image"
-    TAG_LEFT = "internal snapshot that nothing refers to"
+    TAG_MISSING = "internal snapshot that an image lacks"
+    TAG_LEFT = "internal snapshot that belongs to nothing"
     TAG_TWICE = "internal snapshots of one name"
-    IMAGE_IN_USE = "image that the domain uses"
+    FOREIGN_TAG = "internal snapshot that somebody else has made"
     IMAGE_SOUND = "consistency of an image"
     METADATA_SET = "metadata file for each snapshot"
     METADATA_FIELDS = "fields of the metadata"
+    METADATA_DISKS = "disks in the metadata"
+    METADATA_MEMORY = "memory image in the metadata"
+    METADATA_STATE = "run state in the metadata"
     METADATA_MODE = "mode of files and directories"
-    MEMORY_IMAGE = "memory image"
-    LEFTOVER = "file that nothing refers to"
+    DEFAULT_MEMORY = "memory image in the default place"
+    MEMORY_IMAGE = "memory image where the user wanted it"
+    MEMORY_LEFT = "memory image that belongs to nothing"
+    FILE_LEFT = "file that belongs to nothing"
     USER_FILE = "file of the user"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as the model says. ``expected`` and ``observed`` are plain data."""
+    """Something that is not as the model says.
+
+    ``expected`` and ``observed`` are plain data; ``vdev`` is the disk that it is about, if any.
+    """
 
     aspect: Aspect
     summary: str
     expected: Any
     observed: Any
+    vdev: str | None = None

@@ -29,4 +29,4 @@ def check(
         except ProbeError as error:
             found = f"damaged: {error}"
         if found != word:
-            yield Finding(Aspect.SECTORS, f"sector {lba} of {vdev} has another content", word, found)
+            yield Finding(Aspect.SECTORS, f"sector {lba} of {vdev} has another content", word, found, vdev)

@@ -38,29 +38,32 @@ def check(
         expected = [
             (tags or {}).get((snapshot.name, disk.vdev), snapshot.name)
             for snapshot in world.snapshots
-            if disk.vdev in snapshot.disks
+            if disk.vdev in snapshot.disks and disk.vdev not in snapshot.lost
         ]
-        observed = [tag.name for tag in image.tags]
-        yield from _compare(disk.vdev, expected, observed)
+        foreign = [name for vdev, name in world.foreign_tags if vdev == disk.vdev]
+        yield from _compare(disk.vdev, expected, foreign, [tag.name for tag in image.tags])
         if image.corrupt:
             yield Finding(
                 Aspect.IMAGE_SOUND, f"image of {disk.vdev} is marked corrupt", "not corrupt", "corrupt"
             )
 
 
-def _compare(vdev: str, expected: list[str], observed: list[str]) -> Iterator[Finding]:
-    wanted, found = Counter(expected), Counter(observed)
+def _compare(vdev: str, expected: list[str], foreign: list[str], observed: list[str]) -> Iterator[Finding]:
+    wanted, found = Counter(expected) + Counter(foreign), Counter(observed)
+
+    def finding(aspect: Aspect, summary: str) -> Finding:
+        return Finding(aspect, f"image of {vdev} {summary}", [*expected, *foreign], observed, vdev)
+
     for name in wanted - found:
-        yield Finding(
-            Aspect.TAG_MISSING, f"image of {vdev} has no internal snapshot {name!r}", expected, observed
-        )
+        if name in foreign:
+            yield finding(Aspect.FOREIGN_TAG, f"has lost the internal snapshot {name!r}, which is the user's")
+        else:
+            yield finding(Aspect.TAG_MISSING, f"has no internal snapshot {name!r}")
     for name in found - wanted:
         if wanted[name]:
-            summary = f"image of {vdev} has {found[name]} internal snapshots {name!r}"
-            yield Finding(Aspect.TAG_TWICE, summary, expected, observed)
+            yield finding(Aspect.TAG_TWICE, f"has {found[name]} internal snapshots {name!r}")
         else:
-            summary = f"image of {vdev} has an internal snapshot {name!r} that belongs to no snapshot"
-            yield Finding(Aspect.TAG_LEFT, summary, expected, observed)
+            yield finding(Aspect.TAG_LEFT, f"has an internal snapshot {name!r} that belongs to nothing")
 
 
 def check_deeply(world: World, images: Mapping[str, Path]) -> Iterator[Finding]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The directory with the images: memory images where the user wanted them, the user's files untouched, no more."""
+"""The directory with the images: memory images where they were wanted, the user's files, and no more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check(world: World, images: Mapping[str, Path], scratch: Path) -> Iterator[F
         )
     if more := found - wanted:
         yield Finding(
-            Aspect.LEFTOVER, f"{sorted(more)[0]} belongs to no snapshot", sorted(wanted), sorted(found)
+            Aspect.MEMORY_LEFT, f"{sorted(more)[0]} belongs to no snapshot", sorted(wanted), sorted(found)
         )
     for path, content in world.files.items():
         try:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from ..model import Snapshot, World
 from ..protocol import ListedSnapshot
@@ -23,11 +22,13 @@ def check(
     """
     expected = [snapshot.name for snapshot in world.snapshots]
     observed = [snapshot.name for snapshot in listed]
-    if sorted(expected) != sorted(observed):
-        missing = [name for name in expected if name not in observed]
-        more = [name for name in observed if name not in expected or observed.count(name) > 1]
-        what = f"lacks {missing}" if missing else f"shows {more} too many"
-        yield Finding(Aspect.LIST_NAMES, f"the list {what}", expected, observed)
+    missing = [name for name in expected if name not in observed]
+    more = [name for name in observed if name not in expected or observed.count(name) > 1]
+    if missing:
+        yield Finding(Aspect.NOT_LISTED, f"the list lacks {missing}", expected, observed)
+    if more:
+        yield Finding(Aspect.LISTED_TOO_MUCH, f"the list shows {more} too many", expected, observed)
+    if missing or more:
         return
     created = {snapshot.name: snapshot.creation_time for snapshot in listed}
     if list(created.values()) != sorted(created.values()):  # within one second any order is right
@@ -38,25 +39,16 @@ def check(
         first, last = (times or {}).get(snapshot.name, (created[snapshot.name],) * 2)
         if not first <= created[snapshot.name] <= last:
             summary = f"the list tells another creation time of {snapshot.name!r}"
-            yield Finding(Aspect.CREATION_TIME, summary, f"{first} to {last}", created[snapshot.name])
+            yield Finding(Aspect.LIST_FIELDS, summary, f"{first} to {last}", created[snapshot.name])
 
 
 def _compare(snapshot: Snapshot, row: ListedSnapshot) -> Iterator[Finding]:
     letters = _STATE_LETTERS[snapshot.state]
-    wanted: dict[str, Any] = {
-        "description": snapshot.description,
-        "disk_only": not snapshot.has_memory,
-        "state": row.state if row.state in letters else letters[0],
-        "disks": sorted(snapshot.disks),
-    }
-    found: dict[str, Any] = {
-        "description": row.description,
-        "disk_only": row.disk_only,
-        "state": row.state,
-        "disks": sorted(disk.vdev for disk in row.disks),
-    }
-    for key, value in wanted.items():
-        if found[key] != value:
-            yield Finding(
-                Aspect.LIST_FIELDS, f"the list tells another {key} of {snapshot.name!r}", value, found[key]
-            )
+    for aspect, what, wanted, found in (
+        (Aspect.LIST_DESCRIPTION, "description", snapshot.description, row.description),
+        (Aspect.LIST_FIELDS, "disk_only", not snapshot.has_memory, row.disk_only),
+        (Aspect.LIST_FIELDS, "state", row.state if row.state in letters else letters[0], row.state),
+        (Aspect.LIST_DISKS, "disks", sorted(snapshot.disks), sorted(disk.vdev for disk in row.disks)),
+    ):
+        if wanted != found:
+            yield Finding(aspect, f"the list tells other {what} of {snapshot.name!r}", wanted, found)

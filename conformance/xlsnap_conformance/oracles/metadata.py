@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model import Snapshot, World
+from ..trace import SCRATCH
 from . import Aspect, Finding
 
 PREFIX = "snapshotdata-d."
@@ -72,10 +73,16 @@ def read(directory: Path) -> Files:
     return Files(directory, mode, modes, texts)
 
 
-def check(world: World, files: Files, images: Mapping[str, Path], scratch: Path) -> Iterator[Finding]:
+Times = Mapping[str, tuple[int, int]]
+"""Snapshot to the seconds since the epoch between which it was made."""
+
+
+def check(
+    world: World, files: Files, images: Mapping[str, Path], scratch: Path, times: Times | None = None
+) -> Iterator[Finding]:
     """Compare the metadata directory with the model."""
     wanted = {f"{PREFIX}{snapshot.name}{SUFFIX}" for snapshot in world.snapshots}
-    memory = {f"{snapshot.name}{MEMORY_SUFFIX}" for snapshot in world.snapshots if snapshot.memory == "yes"}
+    memory = {f"{name}{MEMORY_SUFFIX}" for name in world.memory_names}
     found = set(files.modes)
     if wanted - found:
         yield Finding(
@@ -83,14 +90,16 @@ def check(world: World, files: Files, images: Mapping[str, Path], scratch: Path)
         )
     if memory - found:
         summary = "a snapshot has no memory image"
-        yield Finding(Aspect.MEMORY_IMAGE, summary, sorted(memory), sorted(found - set(files.texts)))
+        yield Finding(Aspect.DEFAULT_MEMORY, summary, sorted(memory), sorted(found - set(files.texts)))
     if more := found - wanted - memory:
         summary = f"{sorted(more)[0]} belongs to no snapshot"
-        yield Finding(Aspect.LEFTOVER, summary, sorted(wanted | memory), sorted(found))
+        left = all(name.endswith(MEMORY_SUFFIX) for name in more)
+        aspect = Aspect.MEMORY_LEFT if left else Aspect.FILE_LEFT
+        yield Finding(aspect, summary, sorted(wanted | memory), sorted(found))
     yield from _modes(files)
     for snapshot in world.snapshots:
         if f"{PREFIX}{snapshot.name}{SUFFIX}" in found:
-            yield from _content(snapshot, files, images, scratch)
+            yield from _content(snapshot, files, images, scratch, times)
 
 
 def _modes(files: Files) -> Iterator[Finding]:
@@ -104,7 +113,7 @@ def _modes(files: Files) -> Iterator[Finding]:
 
 
 def _content(
-    snapshot: Snapshot, files: Files, images: Mapping[str, Path], scratch: Path
+    snapshot: Snapshot, files: Files, images: Mapping[str, Path], scratch: Path, times: Times | None
 ) -> Iterator[Finding]:
     value = files.parsed(snapshot.name)
     if value is None:
@@ -114,53 +123,32 @@ def _content(
             Aspect.METADATA_FIELDS, summary, "a JSON object", content[:200].decode(errors="replace")
         )
         return
-    wanted = _expected(snapshot, images, files.directory, scratch)
-    observed = _observed(value)
-    for key, expected in wanted.items():
-        if observed[key] != expected:
-            yield Finding(
-                Aspect.METADATA_FIELDS,
-                f"the metadata of {snapshot.name!r} has another {key}",
-                expected,
-                observed[key],
-            )
-    if not isinstance(value.get("creation_time"), int):
-        summary = f"the metadata of {snapshot.name!r} has no creation_time in seconds"
-        yield Finding(Aspect.METADATA_FIELDS, summary, "an integer", value.get("creation_time"))
-
-
-def _expected(
-    snapshot: Snapshot, images: Mapping[str, Path], directory: Path, scratch: Path
-) -> dict[str, Any]:
-    from ..trace import SCRATCH
-
-    places = {"no": None, "yes": str(directory / f"{snapshot.name}{MEMORY_SUFFIX}")}
-    return {
-        "name": snapshot.name,
-        "description": snapshot.description,
-        "memory": places.get(snapshot.memory, snapshot.memory.replace(SCRATCH, str(scratch))),
-        "type": "internal",
-        "run state": snapshot.state,
-        "disks": {
-            vdev: {"type": "internal", "format": "qcow2", "path": str(images[vdev])}
-            for vdev in snapshot.disks
-        },
-    }
-
-
-def _observed(value: Mapping[str, Any]) -> dict[str, Any]:
     states = [flag for flag in _FLAGS if value.get(flag) is True]
-    return {
-        "name": value.get("name"),
-        "description": value.get("description") or "",
-        "memory": value.get("memory"),
-        "type": value.get("type"),
-        "run state": {("running",): "running", ("blocked",): "running"}.get(tuple(states), ", ".join(states)),
-        "disks": {
-            disk.get("device"): {key: disk.get(key) for key in ("type", "format", "path")}
-            for disk in _disks(value)
-        },
+    running = states in (["running"], ["blocked"])
+    default = str(files.directory / f"{snapshot.name}{MEMORY_SUFFIX}")
+    memory = {"no": None, "yes": default}.get(snapshot.memory, snapshot.memory.replace(SCRATCH, str(scratch)))
+    disks = {
+        vdev: {"type": "internal", "format": "qcow2", "path": str(images[vdev])} for vdev in snapshot.disks
     }
+    found = {
+        disk.get("device"): {key: disk.get(key) for key in ("type", "format", "path")}
+        for disk in _disks(value)
+    }
+    for aspect, key, expected, observed in (
+        (Aspect.METADATA_FIELDS, "name", snapshot.name, value.get("name")),
+        (Aspect.METADATA_FIELDS, "description", snapshot.description, value.get("description") or ""),
+        (Aspect.METADATA_FIELDS, "type", "internal", value.get("type", "any")),
+        (Aspect.METADATA_MEMORY, "memory", memory, value.get("memory")),
+        (Aspect.METADATA_STATE, "run state", [snapshot.state], ["running"] if running else states),
+        (Aspect.METADATA_DISKS, "disks", disks, found),
+    ):
+        if observed != expected:
+            yield Finding(aspect, f"the metadata of {snapshot.name!r} has other {key}", expected, observed)
+    created = value.get("creation_time")
+    first, last = (times or {}).get(snapshot.name, (0, 1 << 63))
+    if not isinstance(created, int) or not first <= created <= last:
+        summary = f"the metadata of {snapshot.name!r} has another creation_time"
+        yield Finding(Aspect.CREATION_TIME, summary, f"seconds, {first} to {last}", created)
 
 
 def _disks(value: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument(
         "--accelerator",
         default="tcg",
-        help="tcg, kvm or auto; the probe guest is small enough to be quickest and most even with tcg (the default)",
+        help="tcg (the default: quickest for so small a guest, and the most even), kvm or auto",
     )
     options = parser.parse_args()
     implementation = "xlsnap"

@@ -22,6 +22,7 @@ from xlsnap.domain import DomainConfig, RunState
 from xlsnap.errors import InternalError, UnknownDomainError, XlsnapError
 from xlsnap.layout import StateRoot
 from xlsnap.request import SnapshotRequest, combine
+from xlsnap.snapshot import DomainSnapshot
 from xlsnap.toolstack import Toolstack
 from xlsnap_grammars import ConfigError, DiskSpec, SnapshotDisk, parse_disk, parse_snapshot_config
 
@@ -242,26 +243,24 @@ async def _snapshot_create(driver: ReferenceDriver, request: p.SnapshotCreate) -
     return p.SnapshotCreateResult(name=snapshot.name)
 
 
+def _listed(snapshot: DomainSnapshot) -> p.ListedSnapshot:
+    """Convert, with the types of the protocol checked."""
+    disks = [{"vdev": disk.device, "type": disk.type.value} for disk in snapshot.disks]
+    row = {
+        "name": snapshot.name,
+        "description": snapshot.description,
+        "creation_time": snapshot.creation_time,
+        "memory": snapshot.memory,
+        "disk_only": snapshot.disk_only,
+        "state": snapshot.state_letters.replace("-", ""),
+        "disks": disks,
+    }
+    return msgspec.convert(row, p.ListedSnapshot)
+
+
 async def _snapshot_list(driver: ReferenceDriver, request: p.SnapshotList) -> p.SnapshotListResult:
-    return p.SnapshotListResult(
-        snapshots=tuple(
-            p.ListedSnapshot(
-                name=snapshot.name,
-                description=snapshot.description,
-                creation_time=snapshot.creation_time,
-                memory=snapshot.memory,
-                disk_only=snapshot.disk_only,
-                state=next((letter for letter in snapshot.state_letters if letter != "-"), ""),  # type: ignore[arg-type]
-                disks=tuple(
-                    p.ListedDisk(
-                        vdev=disk.device, type="external" if disk.type.value == "external" else "internal"
-                    )
-                    for disk in snapshot.disks
-                ),
-            )
-            for snapshot in driver.toolstack.snapshot_list(request.domain)
-        )
-    )
+    snapshots = driver.toolstack.snapshot_list(request.domain)
+    return p.SnapshotListResult(snapshots=tuple(_listed(snapshot) for snapshot in snapshots))
 
 
 async def _snapshot_revert(driver: ReferenceDriver, request: p.SnapshotRevert) -> p.Done:
