@@ -28,16 +28,20 @@ def parse_config(text: str | bytes, *, filename: str = "<config>") -> dict[str, 
     for setting in read_settings(source, problems):
         value = plain(setting.value, problems)
         before = values.get(setting.key) if setting.append else None
-        if before is None:
-            values[str(setting.key)] = value
-        elif isinstance(before, str) and isinstance(value, str):
-            values[setting.key] = before + value
-        elif isinstance(before, list) and isinstance(value, list):
-            before += value
-        else:
+        if before is not None and isinstance(before, str) != isinstance(value, str):
             problems.append(mixed(setting))
+        else:
+            values[str(setting.key)] = appended(before, value)
     source.check(problems)
     return values
+
+
+def appended(before: ConfigValue | None, value: ConfigValue) -> ConfigValue:
+    """Return `value` added to `before`, which is of the same kind, or None; a list `before` is changed."""
+    if isinstance(before, list):
+        before.extend(value)
+        return before
+    return f"{before or ''}{value}" if isinstance(value, str) else value
 
 
 def mixed(setting: Setting) -> Problem:

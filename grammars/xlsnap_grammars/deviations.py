@@ -56,7 +56,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         "line-end-after-equals-sign",
-        "ends the whole process (status 2) at an equals sign that makes no parameter and has a line end after it",
+        "ends the whole process (status 2) at an equals sign that makes no parameter before a line end",
         "rejects the disk specification",
         "a file must not be able to end the program that reads it",
         "disk",
@@ -66,7 +66,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "format-left-out",
         "gives a disk without a format the format raw",
         'gives it the format "unknown"',
-        "a snapshot's overlay has another default format than a domain's disk, so a reader must see that none was given",
+        "a snapshot's overlay has another default than a domain's disk, so it must show that none was given",
         "disk",
         b"vdev=hda,target=/d",
     ),

@@ -129,7 +129,7 @@ def _escaped(character: str) -> str:
 
 
 def _window(line: str, column: int) -> tuple[str, int]:
-    """Return the part of `line` around the index `column`, made printable, and the width of what precedes it."""
+    """Return what is shown of `line` around the index `column`, and the width of what is shown before it."""
     start = max(0, min(column - _WINDOW // 2, len(line) - _WINDOW))
     end = start + _WINDOW
     before = ("…" if start > 0 else "") + printable(line[start:column])

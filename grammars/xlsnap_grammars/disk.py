@@ -49,8 +49,8 @@ class DiskSpec:
 class Parameter:
     """What a named parameter sets.
 
-    Without ``choices`` any text is right, once: only an empty one is replaced. With ``choices`` the last one counts,
-    unless it is to be set ``once``; then it may only be repeated.
+    Without ``choices`` any text is right, once: only an empty one is replaced. With ``choices`` the last one
+    counts, unless it is to be set ``once``; then it may only be repeated.
     """
 
     field: str
@@ -97,6 +97,10 @@ PREFIXES = MappingProxyType(
     {name: ("format", name) for name in ("raw", "qcow", "qcow2", "vhd")}
     | {name: ("script", f"block-{name}") for name in ("iscsi", "nbd", "enbd", "drbd")}
 )
+
+
+_PREFIX = re.compile(r"[a-z0-9]+")
+_INTEGER = re.compile(r"[ \t\n\v\f\r]*([-+]?)0*([0-9]*)")
 
 
 class _Builder:
@@ -190,9 +194,7 @@ class DiskReading:
         return bool(colon)
 
     def _set_number(self, text: str, position: int) -> None:
-        digits = re.match(r"[ \t\n\v\f\r]*([-+]?[0-9]+)", text)
-        number = _c_int(int(digits[1])) if digits else 0
-        if number:
+        if number := _atoi(text):
             self._set("colo_port", number, position, text)
         else:
             self.problem(position, f"colo-port {quoted(text)} is not a number", "a TCP port")
@@ -241,8 +243,9 @@ def read_disk(spec: str) -> DiskReading:
                 reading.set_named(name, value, position + len(name) + len(equals))
             case "FLAG":
                 reading.set_flag(text, position)
-            case "PREFIX":
-                reading.set_prefix(text[:-1], position)
+            case "PREFIXES":
+                for prefix in _PREFIX.finditer(text):
+                    reading.set_prefix(prefix[0], position + prefix.start())
             case "POSITIONAL":
                 reading.set_positional(text, position)
             case "UNKNOWN_PREFIX":
@@ -271,7 +274,10 @@ def _explain_unknown(name: str, value: str) -> tuple[str, str]:
     )
 
 
-def _c_int(number: int) -> int:
-    """Return what atoi makes of a number: strtol stops at the ends of a long, and the cast keeps 32 bits of it."""
+def _atoi(text: str) -> int:
+    """Return what C's atoi makes of `text`: 32 bits of what strtol gives, which stops at the ends of a long."""
+    match = _INTEGER.match(text)
+    sign, digits = (match[1], match[2]) if match else ("", "")
+    number = int(f"{sign}{digits[:20] or 0}")
     long = max(-(1 << 63), min(number, (1 << 63) - 1))
     return (long + (1 << 31)) % (1 << 32) - (1 << 31)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Where to read on after an error, so that one run finds every error of a file.
 
-libxlu drops everything up to the next line end and then expects a setting, so one error in a list of many lines
-brings another one for each further line. Here the list stays open, unless the next line begins a setting.
+libxlu drops everything up to the next line end and then expects a setting, so one error in a list of many
+lines brings another one for each further line. Here the list stays open, unless the next line begins a setting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .deviations import MAX_DEPTH
 from .diagnostics import Problem
 
-# What matters for brackets: strings and comments hide them, and an unterminated string hides the rest of its line.
+# What matters for brackets: strings and comments hide them, an unterminated string those in the rest of its line.
 _PIECE = re.compile(
     r"""
       "[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+["\\]?
@@ -69,7 +69,7 @@ def begins_setting(text: str, position: int) -> bool:
 
 
 def resume(text: str, position: int, lists: tuple[int, ...]) -> Resumption | None:
-    """Return where to read on after an error at `position` while `lists` were open; None at the end of the text."""
+    """Return where to read on after an error at `position`, where `lists` were open; None if nothing is left."""
     if lists and begins_setting(text, position):
         return Resumption(position)
     open_lists, foreign = list(lists), 0

@@ -99,13 +99,16 @@ def _read_around_errors(grammar: Lark, text: str, problems: list[Problem]) -> li
 
 def _begin(grammar: Lark, text: str, start: Resumption) -> InteractiveParser:
     """Return a parser that is about to read from `start`, with the lists open that are open there."""
-    from lark import TextSlice, Token
+    from lark import Token
 
-    stretch = grammar.parse_interactive(TextSlice(text, start.position, len(text)))
+    stretch = grammar.parse_interactive(text)
+    # Lark counts the lines before a TextSlice, so with that instead each error would cost time for the whole text.
+    lexer = stretch.lexer_thread.state
+    assert lexer is not None
+    lexer.line_ctr.char_pos = start.position
     if start.lists:
-        opening = [("KEY", ""), ("ASSIGN", "=")]
-        for kind, value in opening:
-            stretch.feed_token(Token(kind, value))
+        stretch.feed_token(Token("KEY", ""))
+        stretch.feed_token(Token("ASSIGN", "="))
         for position in start.lists:
             stretch.feed_token(Token("LSQB", "[", position))
         if start.after_item:
@@ -118,7 +121,7 @@ def _read(stretch: InteractiveParser) -> UnexpectedInput | None:
 
     try:
         stretch.exhaust_lexer()
-        stretch.feed_eof()
+        stretch.feed_eof()  # type: ignore[no-untyped-call]
     except UnexpectedInput as error:
         return error
     return None
@@ -130,7 +133,7 @@ def _position(error: UnexpectedInput, end: int) -> int:
 
 
 def _settings(stretch: InteractiveParser) -> list[Setting]:
-    """Return the settings that were complete when the parser stopped, without a list that was only reopened."""
+    """Return the settings that were complete when the parser stopped, but not one that was reopened."""
     from lark import Tree
 
     found: list[Any] = []
@@ -153,7 +156,7 @@ _WAITING_FOR = (("KEY", State.SETTING), ("ASSIGN", State.OPERATOR), ("STRING", S
 
 
 def _state(stretch: InteractiveParser, in_list: bool) -> State:
-    choices = stretch.choices()
+    choices = stretch.choices()  # type: ignore[no-untyped-call]
     for terminal, state in _WAITING_FOR:
         if terminal in choices:
             return State.ITEM if state is State.VALUE and in_list else state

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from .config import mixed
+from .config import appended, mixed
 from .diagnostics import Diagnostic, Problem, Source, quoted
 from .disk import DiskReading, read_disk
 from .settings import RawValue, Setting, read_settings
@@ -25,8 +25,8 @@ _TYPES: tuple[SnapshotType, ...] = ("internal", "external")
 class SnapshotDisk:
     """A disk to be snapshotted, and how.
 
-    ``type`` is the disk's own when its specification tells it, else that of the file, else internal. ``target`` (an
-    absolute path, or None when the toolstack is to choose) and ``format`` are those of an external one's overlay.
+    ``type`` is the disk's own when its specification tells it, else that of the file, else internal. ``target``
+    (an absolute path, or None when the toolstack is to choose) and ``format`` are those of an external overlay.
     """
 
     vdev: str
@@ -39,7 +39,7 @@ class SnapshotDisk:
 class SnapshotConfig:
     """What an xl.snapshot.conf asks for; None where a key is absent.
 
-    ``memory`` is yes, no or the absolute path of the memory image. ``warnings`` tell of keys that are ignored.
+    ``memory`` is yes, no or the absolute path of the memory image. ``warnings`` tell what is ignored.
     """
 
     name: str | None = None
@@ -130,18 +130,15 @@ class _View:
             value = setting.value
         else:
             value = read_string(setting.value.value, setting.value.start_pos or 0, self.problems)
-        before = final.get(key)
-        if before is not None and setting.append:
-            if isinstance(before.value, str) and isinstance(value, str):
-                value = before.value + value
-            elif isinstance(before.value, list) and isinstance(value, list):
-                value = before.value + value
-            else:
+        before = final[key].value if key in final else None
+        if setting.append and before is not None:
+            if isinstance(before, str) != isinstance(value, str):
                 self.problems.append(mixed(setting))
                 return
+            value = appended(before, value)
         elif before is not None:
-            line = "the last one counts"
-            self.warnings.append(Problem(setting.position, f"{quoted(key)} is set again", line))
+            message = f"{quoted(key)} is set again"
+            self.warnings.append(Problem(setting.position, message, "only the last one counts"))
         final[key] = _Final(setting, value)
 
     def interpret(self, final: dict[str, _Final]) -> None:
@@ -184,7 +181,7 @@ class _View:
         if not final.value:
             hint = "leave disk out to snapshot all writable disks"
             self.problems.append(Problem(final.position, "disk is an empty list", hint))
-        disks: list[SnapshotDisk] = []
+        disks: dict[str, SnapshotDisk] = {}
         for item in final.value:
             if isinstance(item, list):
                 position = min((token.start_pos or 0 for token in _tokens(item)), default=final.position)
@@ -194,10 +191,11 @@ class _View:
             disk = self._disk(item)
             if disk is None:
                 continue
-            if any(disk.vdev == other.vdev for other in disks):
-                self.problems.append(Problem(item.start_pos or 0, f"disk {quoted(disk.vdev)} is given twice"))
-            disks.append(disk)
-        self.disks = tuple(disks)
+            if disk.vdev in disks:
+                message = f"disk {quoted(disk.vdev)} is given twice"
+                self.problems.append(Problem(item.start_pos or 0, message, "a snapshot has each disk once"))
+            disks[disk.vdev] = disk
+        self.disks = tuple(disks.values())
 
     def _disk(self, item: Token) -> SnapshotDisk | None:
         position = item.start_pos or 0
@@ -223,7 +221,8 @@ def _snapshot_disk(reading: DiskReading, file_type: str | None) -> SnapshotDisk 
             reading.problem(
                 position, f"{what} has no meaning in a snapshot", "a disk has vdev, format and target here"
             )
-    vdev, target = reading.fields.get("vdev"), reading.fields.get("target")
+    vdev: str = reading.fields.get("vdev") or ""
+    target: str = reading.fields.get("target") or ""
     if not vdev:
         position, _ = reading.places.get("vdev", (0, ""))
         reading.problem(position, "no vdev", "name the disk to be snapshotted: vdev=hda, for instance")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How fast the grammars are, beside libxlu's C parsers, and whether the time grows with the size alone.
 
-The baseline is measured inside a C program that calls libxlu (tests/grammars/oracle), where libxen-dev is installed.
+The baseline is measured inside a C program that calls libxlu (tests/grammars/oracle), if libxen-dev is installed.
 The last rows compare with our own time for half the size: 2.00 is linear.
 """
 
@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "grammars" / "oracle"))
 
 from libxlu_oracle import Oracle, OracleMissingError, build
 from rows import Row, best_of, main
-
 from xlsnap_grammars import ConfigError, parse_config, parse_disk, parse_snapshot_config
 
 SNAPSHOT = b"""\
@@ -39,7 +40,9 @@ def settings(count: int) -> bytes:
 
 def one_list(count: int) -> bytes:
     """One list of that many strings."""
-    return b"a = [\n" + b"".join(b'    "the string number %06d of a list",\n' % i for i in range(count)) + b"]\n"
+    return (
+        b"a = [\n" + b"".join(b'    "the string number %06d of a list",\n' % i for i in range(count)) + b"]\n"
+    )
 
 
 def broken(count: int) -> bytes:
@@ -91,7 +94,9 @@ def rows(oracle: Oracle | None) -> Iterator[Row]:
         goal="<= 0.5 ms",
     )
     yield Row(
-        "the same, with its disks read", best_of(lambda: parse_snapshot_config(SNAPSHOT), number=200), goal="<= 0.5 ms"
+        "the same, with its disks read",
+        best_of(lambda: parse_snapshot_config(SNAPSHOT), number=200),
+        goal="<= 0.5 ms",
     )
     yield Row(
         "disk specification", best_of(lambda: parse_disk(DISK), number=200), theirs("disk", DISK.encode())
@@ -111,11 +116,15 @@ def rows(oracle: Oracle | None) -> Iterator[Row]:
         goal="<= 2 s",
     )
     wrong = broken(SIZES[-1])
-    yield Row(f"{SIZES[-1]:,} settings, all wrong", best_of(lambda: reject(wrong), repeats=2), theirs("config", wrong))
+    yield Row(
+        f"{SIZES[-1]:,} settings, all wrong",
+        best_of(lambda: reject(wrong), repeats=2),
+        theirs("config", wrong),
+    )
     start = best_of(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
     yield Row("start Python and parse one file (÷ start Python)", best_of(first_parse), start)
-    times = {size: best_of(lambda text=settings(size): parse_config(text)) for size in SIZES}  # type: ignore[misc]
-    for half, size in zip(SIZES, SIZES[1:], strict=False):
+    times = {size: best_of(partial(parse_config, settings(size))) for size in SIZES}
+    for half, size in pairwise(SIZES):
         yield Row(f"{size:,} settings (÷ {half:,} settings)", times[size], times[half], goal="<= 2.5 x")
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "oracle"))
 
-from libxlu_oracle import Oracle, OracleMissingError, build  # noqa: E402
+from libxlu_oracle import Oracle, OracleMissingError, build
 
 settings.register_profile(
     "grammars",

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from libxlu_cases import CONFIGS, DISKS
-from libxlu_oracle import ABORT, JAM, Oracle, as_libxlu, config_difference, disk_difference, our_config, our_disk
+from libxlu_oracle import (
+    ABORT,
+    JAM,
+    Oracle,
+    as_libxlu,
+    config_difference,
+    disk_difference,
+    our_config,
+    our_disk,
+)
 from libxlu_strategies import (
     edited_configs,
     edited_disks,
@@ -16,7 +25,6 @@ from libxlu_strategies import (
     valid_configs,
     valid_disks,
 )
-
 from xlsnap_grammars import DEVIATIONS, Deviation
 
 

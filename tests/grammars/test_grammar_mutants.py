@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from libxlu_cases import CONFIGS, DISKS
 from libxlu_oracle import our_config, our_disk
-
 from xlsnap_grammars import DEVIATIONS, disk, parsers, settings, strings
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -46,14 +45,17 @@ def entry(table: str, key: str, change: Callable[[Any], Any]) -> Break:
 
 def choices(name: str, **changes: str | bool) -> Break:
     """Change what the choices of a named disk parameter mean."""
-    return entry("NAMED", name, lambda parameter: replace(parameter, choices={**parameter.choices, **changes}))
-
+    return entry(
+        "NAMED", name, lambda parameter: replace(parameter, choices={**parameter.choices, **changes})
+    )
 
 
 MUTANTS: dict[str, Break] = {
     # config.lark
     "CRLF accepted": grammar("config", r"(?:#[^\n]*)?\n/", r"(?:#[^\n]*)?\r?\n/"),
-    "comment without a line end accepted": grammar("config", r"(?:#[^\n]*)?\n/", r"(?:#[^\n]*\n|#[^\n]+|\n)/"),
+    "comment without a line end accepted": grammar(
+        "config", r"(?:#[^\n]*)?\n/", r"(?:#[^\n]*\n|#[^\n]+|\n)/"
+    ),
     "no comments": grammar("config", r"(?:#[^\n]*)?\n/", r"\n/"),
     "form feed skipped": grammar("config", r"_BLANKS: /[ \t]+/", r"_BLANKS: /[ \t\f]+/"),
     "tab not skipped": grammar("config", r"_BLANKS: /[ \t]+/", r"_BLANKS: /[ ]+/"),
@@ -66,14 +68,22 @@ MUTANTS: dict[str, Break] = {
     "bare words accepted": grammar("config", "_value: STRING |", "_value: STRING | KEY |"),
     "double quotes only": grammar("config", r"      | /'[^'\\\n\x00]*(?:\\[^\n\x00][^'\\\n\x00]*)*'/", ""),
     "line end in strings accepted": grammar(
-        "config", r'/"[^"\\\n\x00]*(?:\\[^\n\x00][^"\\\n\x00]*)*"/', r'/"[^"\\\x00]*(?:\\[^\n\x00][^"\\\x00]*)*"/'),
+        "config",
+        r'/"[^"\\\n\x00]*(?:\\[^\n\x00][^"\\\n\x00]*)*"/',
+        r'/"[^"\\\x00]*(?:\\[^\n\x00][^"\\\x00]*)*"/',
+    ),
     "NUL in strings accepted": grammar(
-        "config", r'/"[^"\\\n\x00]*(?:\\[^\n\x00][^"\\\n\x00]*)*"/', r'/"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*"/'),
-    "no escape of a quote": grammar("config", r"/'[^'\\\n\x00]*(?:\\[^\n\x00][^'\\\n\x00]*)*'/", r"/'[^'\n\x00]*'/"),
+        "config", r'/"[^"\\\n\x00]*(?:\\[^\n\x00][^"\\\n\x00]*)*"/', r'/"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*"/'
+    ),
+    "no escape of a quote": grammar(
+        "config", r"/'[^'\\\n\x00]*(?:\\[^\n\x00][^'\\\n\x00]*)*'/", r"/'[^'\n\x00]*'/"
+    ),
     "trailing comma lost": grammar("config", '(_items ("," _NEWLINE*)?)?', "_items?"),
     "lone comma accepted": grammar("config", '(_items ("," _NEWLINE*)?)?', '_items? ("," _NEWLINE*)?'),
     "no empty list": grammar("config", '(_items ("," _NEWLINE*)?)?', '_items ("," _NEWLINE*)?'),
-    "semicolon in lists accepted": grammar("config", '| _items "," _NEWLINE*', '| _items ("," | ";") _NEWLINE*'),
+    "semicolon in lists accepted": grammar(
+        "config", '| _items "," _NEWLINE*', '| _items ("," | ";") _NEWLINE*'
+    ),
     "no line end after a comma": grammar("config", '| _items "," _NEWLINE*', '| _items ","'),
     "no line end after [": grammar("config", '"[" _NEWLINE*', '"["'),
     "no nested lists": grammar("config", "_items: _value", "_items: (STRING | NUMBER)"),
@@ -81,16 +91,27 @@ MUTANTS: dict[str, Break] = {
     "no semicolons": grammar("config", '_end: _NEWLINE | ";"', "_end: _NEWLINE"),
     "no +=": grammar("config", "(ASSIGN | APPEND)", "ASSIGN"),
     # What settings and strings mean
-    "+= replaces": attribute(settings._Builder, "setting", lambda make: staticmethod(
-        lambda parts: replace(make(parts), append=False))),
-    "= adds": attribute(settings._Builder, "setting", lambda make: staticmethod(
-        lambda parts: replace(make(parts), append=True))),
-    "octal escapes give a character": attribute(strings, "_ESCAPE", lambda _: re.compile(
-        r"(?s:\\(?:(?P<octal>(?!))|(?P<other>.)))")),
-    "one digit is enough for an octal escape": attribute(strings, "_ESCAPE", lambda _: re.compile(
-        r"(?s:\\(?:(?P<octal>[0-7][0-9]{1,3})|(?P<other>.)))")),
-    "\\v not known": attribute(strings, "ESCAPES", lambda escapes: {
-        letter: character for letter, character in escapes.items() if letter != "v"}),
+    "+= replaces": attribute(
+        settings._Builder,
+        "setting",
+        lambda make: staticmethod(lambda parts: replace(make(parts), append=False)),
+    ),
+    "= adds": attribute(
+        settings._Builder,
+        "setting",
+        lambda make: staticmethod(lambda parts: replace(make(parts), append=True)),
+    ),
+    "octal escapes give a character": attribute(
+        strings, "_ESCAPE", lambda _: re.compile(r"(?s:\\(?:(?P<octal>(?!))|(?P<other>.)))")
+    ),
+    "one digit is enough for an octal escape": attribute(
+        strings, "_ESCAPE", lambda _: re.compile(r"(?s:\\(?:(?P<octal>[0-7][0-9]{1,3})|(?P<other>.)))")
+    ),
+    "\\v not known": attribute(
+        strings,
+        "ESCAPES",
+        lambda escapes: {letter: character for letter, character in escapes.items() if letter != "v"},
+    ),
     "\\e accepted": attribute(strings, "ESCAPES", lambda escapes: {**escapes, "d": "\x1b"}),
     # disk.lark
     "target= does not take the rest": grammar("disk", r"/target=(?!\n)[^\n]*/", r"/target=[^,]*,?/"),
@@ -99,31 +120,51 @@ MUTANTS: dict[str, Break] = {
     "blanks before a parameter kept": grammar("disk", r"/[ \t\n]++(?![^=,\n]*\n)/", r"/\n(?!(?s:.))/"),
     "blanks before any text skipped": grammar("disk", r"/[ \t\n]++(?![^=,\n]*\n)/", r"/[ \t\n]++/"),
     "flags not whole parameters": grammar("disk", r"(?:,|\Z)/", r"[^,]*,?/"),
-    "prefix before any text": grammar("disk", r"phy):(?![^=,\n]*\n)/", r"phy):/"),
+    "prefix before any text": grammar("disk", r"[ \t]*+)++(?![^=,\n]*\n)/", r"[ \t]*+)++/"),
     "unknown prefix before a letter": grammar("disk", r"(?![a-z0-9])", ""),
     # Tables of disk.py
-    "cdrom does not force read-only": attribute(disk.DiskReading, "finish", lambda finish: lambda self: replace(
-        finish(self), readwrite=self.fields.get("readwrite", True))),
-    "cdrom needs a target": attribute(disk.DiskReading, "finish", lambda finish: lambda self: replace(
-        finish(self), format=self.fields.get("format", "unknown"))),
+    "cdrom does not force read-only": attribute(
+        disk.DiskReading,
+        "finish",
+        lambda finish: lambda self: replace(finish(self), readwrite=self.fields.get("readwrite", True)),
+    ),
+    "cdrom needs a target": attribute(
+        disk.DiskReading,
+        "finish",
+        lambda finish: lambda self: replace(finish(self), format=self.fields.get("format", "unknown")),
+    ),
     "empty format is unknown": choices("format", **{"": "unknown"}),
-    "qed not known": entry("NAMED", "format", lambda parameter: replace(
-        parameter, choices={name: name for name in parameter.choices if name and name != "qed"} | {"": "raw"})),
+    "qed not known": entry(
+        "NAMED",
+        "format",
+        lambda parameter: replace(
+            parameter,
+            choices={name: name for name in parameter.choices if name and name != "qed"} | {"": "raw"},
+        ),
+    ),
     "no access is read-only": choices("access", **{"": False}),
     "format may change": entry("NAMED", "format", lambda parameter: replace(parameter, once=False)),
     "first access wins": entry("NAMED", "access", lambda parameter: replace(parameter, once=True)),
     "backendtype may change": entry("NAMED", "backendtype", lambda parameter: replace(parameter, once=False)),
-    "text may be given twice": attribute(disk.DiskReading, "set_text", lambda _: lambda self, name, text, position: (
-        self._set(disk.NAMED[name].field, text, position, text))),
+    "text may be given twice": attribute(
+        disk.DiskReading,
+        "set_text",
+        lambda _: lambda self, name, text, position: self._set(disk.NAMED[name].field, text, position, text),
+    ),
     "no-discard is discard": entry("FLAGS", "no-discard", lambda _: ("discard", True)),
     "raw: sets no format": entry("PREFIXES", "raw", lambda _: None),
     "nbd: sets no script": entry("PREFIXES", "nbd", lambda _: None),
     "after a prefix format has a position": attribute(
-        disk.DiskReading, "set_prefix", lambda set_prefix: lambda self, name, position: (
-            set_prefix(self, name, position), setattr(self, "prefixed", False))),
+        disk.DiskReading,
+        "set_prefix",
+        lambda set_prefix: (
+            lambda self, name, position: (set_prefix(self, name, position), setattr(self, "prefixed", False))
+        ),
+    ),
     "vdev:type not split": attribute(
-        disk.DiskReading, "_set_vdev_with_type", lambda _: lambda self, text, position: False),
-}  # fmt: skip
+        disk.DiskReading, "_set_vdev_with_type", lambda _: lambda self, text, position: False
+    ),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +179,11 @@ def differing_facts() -> list[str]:
     rejected = [each for each in DEVIATIONS if each.language == "config"]
     deviations = [each.id for each in rejected if _differs(our_config, each.example, None)]
     configs = [fact for fact, (text, expected) in CONFIGS.items() if _differs(our_config, text, expected)]
-    return deviations + configs + [fact for fact, (spec, expected) in DISKS.items() if _differs(our_disk, spec, expected)]
+    return (
+        deviations
+        + configs
+        + [fact for fact, (spec, expected) in DISKS.items() if _differs(our_disk, spec, expected)]
+    )
 
 
 def _differs(parse: Callable[[Any], Any], text: str | bytes, expected: object) -> bool:

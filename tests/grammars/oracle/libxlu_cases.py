@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What libxlu 4.17 accepts and rejects, fact by fact; None means rejected.
 
-Each row is checked against our parsers and against libxlu itself, so the table cannot be wrong on either side.
+Each row is checked against our parsers and against libxlu itself, so no row can be wrong on either side.
 """
 
 from typing import Any
@@ -142,7 +142,10 @@ CONFIGS: dict[str, tuple[bytes, dict[str, Any] | None]] = {
     "nested list": (b"a=[[1,2],[],[[3],],]\n", {"a": [["1", "2"], [], [["3"]]]}),
     "nested list over lines": (b"a=[\n[\n1\n]\n,\n[2\n]]\n", {"a": [["1"], ["2"]]}),
     "bare word in a list": (b"a=[b]\n", None),
-    "deepest list": (b"a=" + b"[" * 100 + b"1" + b"]" * 100 + b"\n", {"a": eval("[" * 100 + "'1'" + "]" * 100)}),
+    "deepest list": (
+        b"a=" + b"[" * 100 + b"1" + b"]" * 100 + b"\n",
+        {"a": eval("[" * 100 + "'1'" + "]" * 100)},
+    ),
     # Addition
     "+= of strings": (b"a='b'\na+='c'\n", {"a": "bc"}),
     "+= of numbers joins text": (b"a=1\na+=2\n", {"a": "12"}),
@@ -314,7 +317,10 @@ DISKS: dict[str, tuple[str, DiskSpec | None]] = {
     "format twice, equal": ("format=raw,format=raw,vdev=hda,target=/d", _DISK),
     "format twice, empty is raw": ("format=raw,format=,vdev=hda,target=/d", _DISK),
     "format twice, different": ("format=raw,format=qcow2,vdev=hda,target=/d", None),
-    "backendtype twice, equal": ("backendtype=tap,backendtype=tap,vdev=hda,target=/d", _disk(_NAMED, backend="tap")),
+    "backendtype twice, equal": (
+        "backendtype=tap,backendtype=tap,vdev=hda,target=/d",
+        _disk(_NAMED, backend="tap"),
+    ),
     "backendtype twice, different": ("backendtype=tap,backendtype=phy,vdev=hda,target=/d", None),
     "last access wins": ("access=r,access=w,vdev=hda,target=/d", _NAMED),
     # Prefixes
@@ -334,6 +340,7 @@ DISKS: dict[str, tuple[str, DiskSpec | None]] = {
     "ioemu:": ("ioemu:/d,hda", _NAMED),
     "file:": ("file:/d,hda", _NAMED),
     "phy:": ("phy:/d,hda", _NAMED),
+    "blanks between prefixes": ("tap: aio:\t/d,hda", _NAMED),
     "prefixes in a row": ("tap:aio:/d,hda,r", _disk(_NAMED, readwrite=False)),
     "after a prefix no format by position": ("phy:/d,raw,hda", None),
     "after a prefix format by name": ("phy:/d,format=qcow2,hda", _disk(_DISK, format="qcow2")),

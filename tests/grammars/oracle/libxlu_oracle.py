@@ -35,7 +35,10 @@ def build(directory: Path) -> Path:
     if compiler is None:
         raise OracleMissingError(f"no C compiler: apt install {PACKAGES}")
     headers = subprocess.run(
-        [compiler, "-fsyntax-only", "-x", "c", "-"], input="#include <libxlutil.h>\n", text=True, capture_output=True
+        [compiler, "-fsyntax-only", "-x", "c", "-"],
+        input="#include <libxlutil.h>\n",
+        text=True,
+        capture_output=True,
     )
     if headers.returncode != 0:
         raise OracleMissingError(f"no libxlutil.h: apt install {PACKAGES}")
@@ -83,7 +86,9 @@ class Oracle:
         """Parse a disk specification."""
         verdict = self._ask("disk", spec)
         if verdict.accepted:
-            return Verdict(True, {field: _text(value) for field, value in verdict.value.items()}, verdict.report)
+            return Verdict(
+                True, {field: _text(value) for field, value in verdict.value.items()}, verdict.report
+            )
         return verdict
 
     def seconds(self, kind: str, text: bytes, runs: int = 5) -> float:
@@ -167,7 +172,9 @@ def disk_difference(oracle: Oracle, spec: str) -> str | None:
 
 def _is_last_byte(text: bytes, theirs: Verdict) -> bool:
     """Whether the deviation last-byte explains why we reject a file."""
-    return re.match(rb"[^a-z0-9,\[\]=;\n \t]", text[-1:]) is not None and our_config(text[:-1]) == theirs.value
+    return (
+        re.match(rb"[^a-z0-9,\[\]=;\n \t]", text[-1:]) is not None and our_config(text[:-1]) == theirs.value
+    )
 
 
 def _is_nesting(text: bytes) -> bool:

@@ -11,13 +11,24 @@ _NEWLINES = st.sampled_from([b"\n", b"\n\n", b" \t\n", b"# c\n", b"\n  "])
 _KEYS = st.sampled_from([b"a", b"b", b"name", b"disk", b"a.b_1", b"on_crash"])
 _NUMBERS = st.from_regex(rb"[0-9][0-9a-fx]{0,6}", fullmatch=True)
 _CHARACTERS = st.sampled_from(
-    [*(bytes([byte]) for byte in b" \t\r\v\f'\"=,;[]#abx0789-+\x01\x7f\xff"), "é".encode(), b"\\\\", b"\\n", b"\\'", b'\\"']
-    + [b"\\01", b"\\012", b"\\x41", b"\\0", b"\\z", b"\\ "]
+    [
+        *(bytes([byte]) for byte in b" \t\r\v\f'\"=,;[]#abx0789-+\x01\x7f\xff"),
+        "é".encode(),
+        b"\\\\",
+        b"\\n",
+        b"\\'",
+        b'\\"',
+        *(b"\\01", b"\\012", b"\\x41", b"\\0", b"\\z", b"\\ "),
+    ]
 )
 
 
 def _in_quotes(parts: list[bytes], quote: bytes) -> bytes:
-    return quote + b"".join(part.replace(quote, b"\\" + quote) if part == quote else part for part in parts) + quote
+    return (
+        quote
+        + b"".join(part.replace(quote, b"\\" + quote) if part == quote else part for part in parts)
+        + quote
+    )
 
 
 _STRINGS = st.builds(_in_quotes, st.lists(_CHARACTERS, max_size=6), st.sampled_from([b"'", b'"']))
@@ -53,9 +64,60 @@ valid_configs = st.builds(
 )
 
 _PIECES = [
-    *(b"a", b"b.c", b"_", b"A", b"z9", b"=", b"+=", b"-", b"+", b"1", b"0x1f", b"08", b"1.5", b"F", b"'x'", b'"y"', b"''"),
-    *(b"[", b"[", b"]", b"]", b",", b",", b";", b"\n", b"\n", b"#c\n", b"#", b" ", b"\t", b"\r", b"\r\n", b"\f", b"\v"),
-    *(b"'", b'"', b"\\", b"\\n", b"\\0", b"\0", b"(", b")", b"{", b":", b"@", b"\xff", b"\xef\xbb\xbf", "é".encode()),
+    *(
+        b"a",
+        b"b.c",
+        b"_",
+        b"A",
+        b"z9",
+        b"=",
+        b"+=",
+        b"-",
+        b"+",
+        b"1",
+        b"0x1f",
+        b"08",
+        b"1.5",
+        b"F",
+        b"'x'",
+        b'"y"',
+        b"''",
+    ),
+    *(
+        b"[",
+        b"[",
+        b"]",
+        b"]",
+        b",",
+        b",",
+        b";",
+        b"\n",
+        b"\n",
+        b"#c\n",
+        b"#",
+        b" ",
+        b"\t",
+        b"\r",
+        b"\r\n",
+        b"\f",
+        b"\v",
+    ),
+    *(
+        b"'",
+        b'"',
+        b"\\",
+        b"\\n",
+        b"\\0",
+        b"\0",
+        b"(",
+        b")",
+        b"{",
+        b":",
+        b"@",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        "é".encode(),
+    ),
     *(b"True", b"a=1\n", b"a=", b"=1", b"a='b'", b"a=[", b"1,", b"]\n", b"'x',\n"),
 ]
 heaped_configs = st.lists(st.sampled_from(_PIECES), max_size=14).map(b"".join)
@@ -64,16 +126,95 @@ heaped_configs = st.lists(st.sampled_from(_PIECES), max_size=14).map(b"".join)
 # --- disk specifications
 
 _DISK_VALUES = [
-    *("", "/d", "hda", "xvdb", "raw", "qcow2", "null", "r", "rw", "x", "a=b", "/a:b", "hdc:cdrom", "hda:disk", "a:b:c"),
-    *(" /d", "/d ", "é", "\udcff", "0", "7", "-1", "4294967296", "phy", "tap", "qdisk", "xen", "virtio", "a\nb", "\n"),
+    *(
+        "",
+        "/d",
+        "hda",
+        "xvdb",
+        "raw",
+        "qcow2",
+        "null",
+        "r",
+        "rw",
+        "x",
+        "a=b",
+        "/a:b",
+        "hdc:cdrom",
+        "hda:disk",
+        "a:b:c",
+    ),
+    *(
+        " /d",
+        "/d ",
+        "é",
+        "\udcff",
+        "0",
+        "7",
+        "-1",
+        "4294967296",
+        "phy",
+        "tap",
+        "qdisk",
+        "xen",
+        "virtio",
+        "a\nb",
+        "\n",
+    ),
 ]
 _NAMES = [
-    *("format", "vdev", "access", "backend", "backendtype", "script", "devtype", "specification", "target", "target"),
-    *("colo-host", "colo-port", "colo-export", "active-disk", "hidden-disk", "foo", "Vdev", "vdev ", "grant_usage", ""),
+    *(
+        "format",
+        "vdev",
+        "access",
+        "backend",
+        "backendtype",
+        "script",
+        "devtype",
+        "specification",
+        "target",
+        "target",
+    ),
+    *(
+        "colo-host",
+        "colo-port",
+        "colo-export",
+        "active-disk",
+        "hidden-disk",
+        "foo",
+        "Vdev",
+        "vdev ",
+        "grant_usage",
+        "",
+    ),
 ]
-_FLAGS = ["cdrom", "discard", "no-discard", "direct-io-safe", "colo", "no-colo", "trusted", "cdroms", "discard=1", "cdrom "]
+_FLAGS = [
+    "cdrom",
+    "discard",
+    "no-discard",
+    "direct-io-safe",
+    "colo",
+    "no-colo",
+    "trusted",
+    "cdroms",
+    "discard=1",
+    "cdrom ",
+]
 _PREFIXES = [
-    *("raw:", "qcow:", "qcow2:", "qcow3:", "vhd:", "qed:", "iscsi:", "nbd:", "enbd:", "eenbd:", "drbd:", "tap:", "tap2:"),
+    *(
+        "raw:",
+        "qcow:",
+        "qcow2:",
+        "qcow3:",
+        "vhd:",
+        "qed:",
+        "iscsi:",
+        "nbd:",
+        "enbd:",
+        "eenbd:",
+        "drbd:",
+        "tap:",
+        "tap2:",
+    ),
     *("tap3:", "tapdisk:", "aio:", "ioemu:", "file:", "phy:", "nfs:", "Raw:", "a-b:", ":", "raw", "aio:tap:"),
 ]
 _NAMED = st.builds(
@@ -98,7 +239,8 @@ _GOOD_NAMED = {
     "devtype": ["cdrom", "disk"],
 }
 _GOOD = st.sampled_from(
-    [f"{name}={value}" for name, values in _GOOD_NAMED.items() for value in values] + ["cdrom", "discard", "no-discard"]
+    [f"{name}={value}" for name, values in _GOOD_NAMED.items() for value in values]
+    + ["cdrom", "discard", "no-discard"]
 )
 valid_disks = st.one_of(
     st.builds(
@@ -111,7 +253,16 @@ valid_disks = st.one_of(
         lambda prefix, target, rest: prefix + ",".join([target, *rest]),
         st.sampled_from(["", "", " ", "raw:", "tap:aio:"]),
         st.sampled_from(["/d", "", "a b"]),
-        st.sampled_from([["raw", "hda"], ["", "hda:cdrom", "r"], ["hda"], ["hda", "w"], ["qcow2", "hda", "", ""], ["hdc:cdrom"]]),
+        st.sampled_from(
+            [
+                ["raw", "hda"],
+                ["", "hda:cdrom", "r"],
+                ["hda"],
+                ["hda", "w"],
+                ["qcow2", "hda", "", ""],
+                ["hdc:cdrom"],
+            ]
+        ),
     ),
 )
 
@@ -119,7 +270,11 @@ valid_disks = st.one_of(
 # --- near misses
 
 _EDITS = st.lists(
-    st.tuples(st.sampled_from(["delete", "insert", "replace", "repeat", "cut"]), st.integers(0, 200), st.integers(0, 60)),
+    st.tuples(
+        st.sampled_from(["delete", "insert", "replace", "repeat", "cut"]),
+        st.integers(0, 200),
+        st.integers(0, 60),
+    ),
     min_size=1,
     max_size=3,
 )
