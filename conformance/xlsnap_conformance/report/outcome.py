@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ..failures import UNSUPPORTED, ConformanceFailure, DriverError, ImplementationError
+from ..failures import UNSUPPORTED, ConformanceFailure, DriverError, HarnessError, ImplementationError
 from ..results import Evidence, Status, TestResult
 from ..script import to_shell
 from ..trace import Trace
@@ -62,6 +62,8 @@ def message(error: BaseException) -> str:
             return error.summary
         case DriverError():
             return f"driver: {error.message}"
+        case HarnessError():
+            return str(error).partition("\n")[0]
         case ImplementationError():
             return f"the suite did not expect this refusal: {error}"
         case pytest.skip.Exception():

@@ -26,7 +26,7 @@ def summary_svg(run: Run) -> str:
     """Return the picture as a document."""
     parts = [*_head(run)]
     y = 128
-    for profile in run.profiles[:6]:
+    for profile in run.profiles:
         kind = look.VERDICT[profile.verdict]
         parts += [
             f'<text class="{kind.key}" x="{MARGIN}" y="{y}">{kind.sign}</text>',
@@ -37,7 +37,7 @@ def summary_svg(run: Run) -> str:
         y += 24
     y += 12
     for name, clauses in chapters(run):
-        parts.append(f'<text class="s" x="{MARGIN}" y="{y + 12}">{escape(_shorter(name, 28))}</text>')
+        parts.append(f'<text class="s" x="{MARGIN}" y="{y + 12}">{escape(_shorter(name, 24))}</text>')
         parts += _cells(clauses, y)
         y += (_CELL + _GAP) * ((len(clauses) - 1) // _PER_ROW + 1) + 6
     y += 22

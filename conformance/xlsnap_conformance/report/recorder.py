@@ -48,6 +48,7 @@ class Recorder:
         self.context = context
         self.clauses = clauses
         self.tests: dict[str, TestResult] = {}
+        self.begun: dict[str, TestResult] = {}  # an interrupted test stays here: it says nothing
         self.named: dict[str, tuple[str, ...]] = {}
         self.errors: list[str] = []
         self.interrupted = False
@@ -111,11 +112,13 @@ class Recorder:
             phase = msgspec.convert(carried["result"], TestResult)
             if carried["implementation"] is not None:
                 self.implementation = msgspec.convert(carried["implementation"], Implementation)
-        before = self.tests.get(report.nodeid)
+        before = self.begun.pop(report.nodeid, None)
         result = phase if before is None else _join(before, phase)
-        self.tests[report.nodeid] = result
         if carried is None or report.when == "teardown":
+            self.tests[report.nodeid] = result
             self.progress.finished(result)
+        else:
+            self.begun[report.nodeid] = result
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

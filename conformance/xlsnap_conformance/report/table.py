@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -29,6 +30,8 @@ VERDICT_STYLES = {
     Verdict.NOT_CLAIMED: "bold",
     Verdict.UNDECIDED: "bold yellow",
 }
+SHOWN_FAILURES = 20
+"""Kinds of failure that are shown here."""
 SHOWN_STEPS = 20
 """Steps of a scenario that are shown here; the report has them all."""
 SHOWN_CHARACTERS = 2000
@@ -41,9 +44,14 @@ def show(console: Console, run: Run, directory: Path | None = None) -> None:
     for error in run.errors:
         console.print(Text(f"harness error: {text.tail(error, 4000)}", style=STYLES[Status.HARNESS_ERROR]))
         console.print()
+    groups: dict[tuple[Status, str], list[TestResult]] = {}
     for test in run.tests:
         if test.status in (Status.FAIL, Status.HARNESS_ERROR):
-            _failure(console, test, directory)
+            groups.setdefault((test.status, test.message), []).append(test)
+    for group in list(groups.values())[:SHOWN_FAILURES]:
+        _failure(console, group, directory)
+    if len(groups) > SHOWN_FAILURES:
+        console.print(f"… {len(groups) - SHOWN_FAILURES} more kinds of failure\n")
     untested = [clause.id for clause in run.clauses if clause.status is None]
     if len(untested) < len(run.clauses):
         console.print(clause_table(run, width=console.width, plain=not console.is_terminal))
@@ -57,18 +65,21 @@ def show(console: Console, run: Run, directory: Path | None = None) -> None:
         console.print(Text(f"report: {directory / 'index.html'}"), soft_wrap=True)
 
 
-def _failure(console: Console, test: TestResult, directory: Path | None) -> None:
+def _failure(console: Console, alike: list[TestResult], directory: Path | None) -> None:
+    """Tell of the first of several tests that ended alike, and name the others."""
+    test, *others = alike
     style = STYLES[test.status]
     console.print(
         Text.assemble((f"{test.status}: ", style), (text.one_line(test.name), "bold")), soft_wrap=True
     )
-    clauses = ", ".join(test.broken or test.clauses)
     rows = {
-        "clauses": clauses,
+        "clauses": _some(test.broken or test.clauses, 8),
         "message": test.message,
         "expected": test.evidence.expected,
         "observed": test.evidence.observed,
     }
+    if others:
+        rows["also in"] = _some([text.one_line(other.name) for other in others], 12)
     if directory is not None and test.evidence.trace is not None:
         rows["replay"] = f"xlsnap-conformance replay {shlex.quote(str(directory / trace_name(test)))}"
     for label, value in rows.items():
@@ -82,6 +93,11 @@ def _failure(console: Console, test: TestResult, directory: Path | None) -> None
     if test.status is Status.HARNESS_ERROR and test.evidence.log:
         console.print(Text(_indented(text.tail(test.evidence.log, 3000)), "bright_black"), soft_wrap=True)
     console.print()
+
+
+def _some(names: Sequence[str], number: int) -> str:
+    more = f" and {len(names) - number} more" if len(names) > number else ""
+    return ", ".join(names[:number]) + more
 
 
 def _indented(value: str) -> str:
