@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsnap_conformance import results
 from xlsnap_conformance import trace as do
@@ -344,6 +344,7 @@ def test_traces_of_an_earlier_run_are_gone(tmp_path: Path) -> None:
     assert list((tmp_path / "traces").iterdir()) == []
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(categories=["Cs", "Cc", "Cf", "L", "P", "Zl"])))
 def test_whatever_is_said_can_be_written_and_read(said: str) -> None:
     from xlsnap_conformance.failures import ConformanceFailure

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsnap_conformance.report.svg import MAX_ROWS, Row, layout, tree_svg
 from xlsnap_conformance.trace import Tree, TreeNode
@@ -42,6 +42,7 @@ names = st.sampled_from("abcdefgh")
 nodes = st.builds(TreeNode, name=names, parent=st.none() | names, memory=st.booleans(), current=st.booleans())
 
 
+@settings(deadline=None)
 @given(st.lists(nodes, max_size=8, unique_by=lambda n: n.name))
 def test_any_tree_shows_each_snapshot_once_below_its_parent(snapshots: list[TreeNode]) -> None:
     rows = layout(Tree(domain_state="running", snapshots=tuple(snapshots)))
@@ -55,6 +56,7 @@ def test_any_tree_shows_each_snapshot_once_below_its_parent(snapshots: list[Tree
             assert parent.name == row.node.parent
 
 
+@settings(deadline=None)
 @given(st.lists(nodes, max_size=8, unique_by=lambda n: n.name))
 def test_no_line_crosses_a_mark_or_shares_its_lane(snapshots: list[TreeNode]) -> None:
     """A line runs down the lane of its parent, so that nothing else may stand there on the way."""
@@ -65,6 +67,7 @@ def test_no_line_crosses_a_mark_or_shares_its_lane(snapshots: list[TreeNode]) ->
             assert all(between.lane != lane for between in rows[row.parent + 1 : index])
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1), st.text())
 def test_hostile_names_stay_text(name: str, state: str) -> None:
     tree = Tree(domain_state=state, snapshots=(TreeNode(name=name, disks=(name,), state=state),))
