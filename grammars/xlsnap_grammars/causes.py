@@ -78,8 +78,8 @@ _CAUSES: tuple[tuple[frozenset[State], str, str, str], ...] = (
     (_KEYS | _ENDS, r"//|/\*",
      "unexpected {}", "comments begin with #"),
     # Strings
-    (_ANYWHERE, r"(?:\"\"\"|\'\'\')",
-     "unexpected {}", "long strings are Python: a string ends on its line, and \\n stands for a line end"),
+    (_ENDS, r"(?<=\"\")\"|(?<=\'\')\'",
+     "three quotes", "long strings are Python: a string ends on its line, and \\n stands for a line end"),
     (_ANYWHERE, _STRING + r"(?P<at>\\?\x00)",
      "NUL byte in a string", "a string may hold anything else but a line end"),
     (_ANYWHERE, _STRING + r"(?P<at>\\)\n",
@@ -87,10 +87,8 @@ _CAUSES: tuple[tuple[frozenset[State], str, str, str], ...] = (
     (_ANYWHERE, _STRING + r"\\?(?=\n|\Z)",
      "unterminated string", "close it on the same line"),
     # Keys
-    (_KEYS, r"(?:import|from|def|class|if|for|while|print|try|with)\b",
-     "unexpected {}", "Python is not run: a file has settings only"),
-    (_OPERATORS, r"\(",
-     "unexpected {}", "Python is not run: a file has settings only"),
+    (_OPERATORS, r"[a-z_][.\w]*|\(",
+     "unexpected {}", "write key = value: nothing else is understood, and no Python is run"),
     (_KEYS, r"[A-Z][._0-9A-Za-z]*",
      "uppercase key {}", "keys are lowercase"),
     (_OPERATORS, r"[A-Z][._0-9A-Za-z]*",

@@ -47,6 +47,14 @@ DEVIATIONS: tuple[Deviation, ...] = (
         b"a = " + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1) + b"\n",
     ),
     Deviation(
+        "line-of-a-line-end",
+        "reports a line end that it did not expect with the number of the line before, 0 for the first line",
+        "reports it with the number of the line that it ends",
+        "a person is looking for it there",
+        "config",
+        b"a = 1\nname\n",
+    ),
+    Deviation(
         "last-equals-sign",
         "drops an equals sign that is the very last byte of a disk specification and makes no parameter",
         "rejects it like anywhere else",

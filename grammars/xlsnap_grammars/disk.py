@@ -275,7 +275,7 @@ def _explain_unknown(name: str, value: str) -> tuple[str, str]:
 
 
 def _atoi(text: str) -> int:
-    """Return what C's atoi makes of `text`: 32 bits of what strtol gives, which stops at the ends of a long."""
+    """Return what C's atoi makes of `text`: 32 bits of a number that stops at the ends of a long."""
     match = _INTEGER.match(text)
     sign, digits = (match[1], match[2]) if match else ("", "")
     number = int(f"{sign}{digits[:20] or 0}")

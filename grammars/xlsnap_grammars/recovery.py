@@ -2,7 +2,7 @@
 """Where to read on after an error, so that one run finds every error of a file.
 
 libxlu drops everything up to the next line end and then expects a setting, so one error in a list of many
-lines brings another one for each further line. Here the list stays open, unless the next line begins a setting.
+lines brings one more for each of them. Here the list stays open, unless the next line begins a setting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .deviations import MAX_DEPTH
 from .diagnostics import Problem
 
-# What matters for brackets: strings and comments hide them, an unterminated string those in the rest of its line.
+# What matters for brackets: strings and comments hide them, also a string that is not terminated.
 _PIECE = re.compile(
     r"""
       "[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+["\\]?
@@ -69,7 +69,7 @@ def begins_setting(text: str, position: int) -> bool:
 
 
 def resume(text: str, position: int, lists: tuple[int, ...]) -> Resumption | None:
-    """Return where to read on after an error at `position`, where `lists` were open; None if nothing is left."""
+    """Return where to read on after an error at `position` with `lists` open; None if nothing is left."""
     if lists and begins_setting(text, position):
         return Resumption(position)
     open_lists, foreign = list(lists), 0

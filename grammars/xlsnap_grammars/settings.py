@@ -102,7 +102,7 @@ def _begin(grammar: Lark, text: str, start: Resumption) -> InteractiveParser:
     from lark import Token
 
     stretch = grammar.parse_interactive(text)
-    # Lark counts the lines before a TextSlice, so with that instead each error would cost time for the whole text.
+    # Not with a TextSlice: Lark counts the lines before it, so each error would cost time for the whole text.
     lexer = stretch.lexer_thread.state
     assert lexer is not None
     lexer.line_ctr.char_pos = start.position

@@ -25,8 +25,8 @@ _TYPES: tuple[SnapshotType, ...] = ("internal", "external")
 class SnapshotDisk:
     """A disk to be snapshotted, and how.
 
-    ``type`` is the disk's own when its specification tells it, else that of the file, else internal. ``target``
-    (an absolute path, or None when the toolstack is to choose) and ``format`` are those of an external overlay.
+    ``type`` is what the disk's own specification tells, else that of the file, else internal. ``target`` (an
+    absolute path, or None when the toolstack is to choose) and ``format`` are those of an external overlay.
     """
 
     vdev: str

@@ -25,7 +25,7 @@ from libxlu_strategies import (
     valid_configs,
     valid_disks,
 )
-from xlsnap_grammars import DEVIATIONS, Deviation
+from xlsnap_grammars import DEVIATIONS, ConfigError, Deviation, parse_config
 
 
 @pytest.mark.parametrize("fact", CONFIGS)
@@ -79,6 +79,7 @@ def test_libxlu_differs_where_we_say_so(deviation: Deviation, oracle: Oracle) ->
         "last-byte": _drops_the_last_byte,
         "nul-in-string": _aborts,
         "nesting": _accepts_what_we_reject,
+        "line-of-a-line-end": _reports_another_line,
         "last-equals-sign": _drops_the_last_equals_sign,
         "line-end-after-equals-sign": _jams,
         "format-left-out": _takes_raw,
@@ -99,6 +100,12 @@ def _drops_the_last_byte(oracle: Oracle, text: bytes) -> None:
 def _aborts(oracle: Oracle, text: bytes) -> None:
     assert oracle.config(text).died == ABORT
     assert our_config(text) is None
+
+
+def _reports_another_line(oracle: Oracle, text: bytes) -> None:
+    assert "config:1: config parsing error near <newline>" in oracle.config(text).report
+    with pytest.raises(ConfigError, match=r"^<config>:2:5: "):
+        parse_config(text)
 
 
 def _drops_the_last_equals_sign(oracle: Oracle, spec: bytes) -> None:

@@ -58,8 +58,9 @@ class Verdict:
 
     @property
     def lines(self) -> list[int]:
-        """The lines of the errors, as libxlu reports them."""
-        return [int(number) for number in re.findall(r"^config:(\d+):", self.report, re.MULTILINE)]
+        """The lines of the errors that libxlu reports (deviation line-of-a-line-end put right)."""
+        reports = re.findall(r"^config:(\d+):.*?(unexpected NEWLINE|$)", self.report, re.MULTILINE)
+        return [int(line) + bool(line_end) for line, line_end in reports]
 
 
 class Oracle:
