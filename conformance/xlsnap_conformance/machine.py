@@ -283,7 +283,7 @@ def search(subject: Subject, shape: str, *, seed: int, effort: Effort, shrink: b
         suppress_health_check=list(HealthCheck),
     )
     try:
-        run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=chosen)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=chosen)
     except Flaky as error:
         raise HarnessError(f"a failure could not be repeated: {error}") from error
     return checks

@@ -198,6 +198,10 @@ def _raw(world: World, step: do.Create) -> bool:
     return any(disk.vdev in chosen and disk.writable and disk.format == "raw" for disk in world.domain.disks)
 
 
+def _tags_wanted(world: World, step: do.Create) -> set[tuple[str, str]]:
+    return {(vdev, step.name) for vdev in chosen_disks(world, step)} if step.name is not None else set()
+
+
 def _has_path(step: do.Create) -> bool:
     return step.memory not in ("yes", "no")
 
@@ -242,7 +246,7 @@ REFUSALS: tuple[Rule, ...] = (
     ),
     Rule(
         do.Create, ("host", "input", "state"), "XLS-MODEL-004", "an image has a tag of this name already",
-        lambda world, step: any((vdev, step.name) in world.foreign_tags for vdev in chosen_disks(world, step)),
+        lambda world, step: not world.foreign_tags.isdisjoint(_tags_wanted(world, step)),
     ),
     Rule(
         do.Create, ("host", "input"), "XLS-FAIL-002", "no file can have a name as long as the memory image's",

@@ -63,13 +63,14 @@ class Scenario:
         self._probe: Probe | None = None
         self._keys: dict[str, None] = {}
         self._sectors: dict[tuple[str, int], None] = {}
-        self._unflushed: set[str] = set()
+        self._unflushed = False
         self._times: dict[str, tuple[int, int]] = {}
         self._metadata: Path | None = None
         self._tags: dict[tuple[str, str], str] = {}
         self._chosen: str | None = None
+        self._ignored: set[str] = set()
         vdevs = [disk.vdev for disk in domain.disks]
-        self._disk_numbers = {vdev: disk_number(vdev, vdevs) for vdev in vdevs}
+        self.disk_number_of = {vdev: disk_number(vdev, vdevs) for vdev in vdevs}
 
     def __enter__(self) -> Scenario:
         try:
@@ -94,13 +95,13 @@ class Scenario:
         }
         try:
             self._start(paused=False)
-            self._guest().ping()
-        except (ImplementationError, ProbeError) as error:
+            self.guest().ping()
+        except (ImplementationError, ProbeError, ProbeTimeout, ProbeClosed) as error:
             raise HarnessError(f"the domain for the scenario did not come up: {error}") from error
 
     def close(self) -> None:
         """Destroy the domain, delete its snapshots, remove its images."""
-        self._disconnect()
+        self.reconnect()
         with contextlib.suppress(ImplementationError, HarnessError):
             if self._observed_state() not in ("absent", "stopped"):
                 self.subject.call(p.DomainDestroy(domain=self.name))
@@ -153,6 +154,8 @@ class Scenario:
             return error
         except (ProbeTimeout, ProbeClosed) as error:
             self._fail_silent_guest(step, error)
+        except ProbeError as error:
+            self._judge([Finding(Aspect.SECTORS, "the guest cannot use its disk", "done", str(error))], step)
         return None
 
     def _judge_answer(self, step: Step, outcome: Outcome, error: ImplementationError | None) -> None:
@@ -188,7 +191,7 @@ class Scenario:
         text = ""
         error: ImplementationError | None = None
         self.before = self.world
-        self._disconnect()
+        self.reconnect()
         try:
             self.subject.call(request)
         except ImplementationError as refusal:
@@ -227,6 +230,17 @@ class Scenario:
         if observed not in expected:
             yield Finding(Aspect.RUN_STATE, f"the domain is {observed}", expected[0], observed)
 
+    def expect_memory(self, checksum: str, clause: str, summary: str) -> None:
+        """Compare the guest's large memory area with a checksum that it gave before."""
+        self.checks += 1
+        observed = self.guest().memory_sum()
+        if observed != checksum:
+            self._fail((clause,), summary, checksum, observed)
+
+    def ignore(self, path: Path) -> None:
+        """Do not take a thing in the scratch directory for something that was left behind."""
+        self._ignored.add(path.name)
+
     def _snapshot_findings(self) -> Iterator[Finding]:
         stopped = self.world.state == "stopped"
         if not stopped or (self.world.snapshots and "list-stopped" in self.subject.capabilities):
@@ -242,11 +256,11 @@ class Scenario:
             files = metadata.read(self._metadata_directory())
             self._tags = files.tags()
             yield from metadata.check(self.world, files, self.images, self.scratch, self._times)
-        yield from leftovers.check(self.world, self.images, self.scratch)
+        yield from leftovers.check(self.world, self.images, self.scratch, self._ignored)
 
     def _guest_findings(self, step: Step) -> Iterator[Finding]:
         try:
-            yield from guest.check(self.world, self._guest(), self._disk_numbers, self._keys, self._sectors)
+            yield from guest.check(self.world, self.guest(), self.disk_number_of, self._keys, self._sectors)
         except (ProbeTimeout, ProbeClosed, ImplementationError) as error:
             self._fail_silent_guest(step, error)
 
@@ -356,14 +370,20 @@ class Scenario:
             )
         )
 
-    def _guest(self) -> Probe:
+    def guest(self) -> Probe:
         """Return the connection to the running guest."""
         if self._probe is None:
             console = self.subject.call(p.DomainConsole(domain=self.name)).unix
             self._probe = Probe(console, timeout=PROBE_SECONDS)
         return self._probe
 
-    def _disconnect(self) -> None:
+    @property
+    def disk_numbers(self) -> list[int]:
+        """The guest's numbers of the writable disks."""
+        return [self.disk_number_of[disk.vdev] for disk in self.world.domain.disks if disk.writable]
+
+    def reconnect(self) -> None:
+        """Let go of the console, so that it is asked for anew: the domain may be in another process now."""
         if self._probe is not None:
             self._probe.close()
             self._probe = None
@@ -371,9 +391,8 @@ class Scenario:
     def _flush(self, step: Step) -> None:
         """Have the guest flush its disks before anything but the next write: that makes writes certain."""
         if self._unflushed and not isinstance(step, do.Set | do.Write | do.PutFile):
-            for vdev in sorted(self._unflushed):
-                self._guest().flush(self._disk_numbers[vdev])
-            self._unflushed.clear()
+            self.guest().flush()
+            self._unflushed = False
 
     def _observed_state(self) -> str:
         try:
@@ -396,13 +415,13 @@ class Scenario:
 
 def _set(run: Scenario, step: do.Set) -> None:
     run._keys[step.key] = None
-    run._guest().set(step.key, step.value)
+    run.guest().set(step.key, step.value)
 
 
 def _write(run: Scenario, step: do.Write) -> None:
     run._sectors[step.vdev, step.lba] = None
-    run._unflushed.add(step.vdev)
-    run._guest().write(run._disk_numbers[step.vdev], step.lba, step.word)
+    run._unflushed = True
+    run.guest().write(run.disk_number_of[step.vdev], step.lba, step.word)
 
 
 def _pause(run: Scenario, step: do.Pause) -> None:
@@ -414,17 +433,17 @@ def _unpause(run: Scenario, step: do.Unpause) -> None:
 
 
 def _power_cycle(run: Scenario, step: do.PowerCycle) -> None:
-    run._disconnect()
+    run.reconnect()
     run.subject.call(p.DomainPowerCycle(domain=run.name))
 
 
 def _power_off(run: Scenario, step: do.PowerOff) -> None:
-    run._guest().power_off()
-    run._disconnect()
+    run.guest().power_off()
+    run.reconnect()
 
 
 def _destroy(run: Scenario, step: do.Destroy) -> None:
-    run._disconnect()
+    run.reconnect()
     run.subject.call(p.DomainDestroy(domain=run.name))
 
 
@@ -446,13 +465,13 @@ def _create(run: Scenario, step: do.Create) -> None:
             dry_run=placed.dry_run,
         )
     first = int(time.time())
-    run._disconnect()  # the domain may go on in another process
+    run.reconnect()  # the domain may go on in another process
     run._chosen = run.subject.call(request).name
     run._times[run._chosen] = (first, int(time.time()))
 
 
 def _revert(run: Scenario, step: do.Revert) -> None:
-    run._disconnect()
+    run.reconnect()
     run.subject.call(p.SnapshotRevert(domain=run.name, name=step.name, paused=step.paused))
 
 

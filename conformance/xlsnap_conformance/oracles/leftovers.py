@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ..model import World
@@ -11,15 +11,19 @@ from ..trace import SCRATCH
 from . import Aspect, Finding
 
 
-def check(world: World, images: Mapping[str, Path], scratch: Path) -> Iterator[Finding]:
-    """Compare the scratch directory with the model."""
+def check(
+    world: World, images: Mapping[str, Path], scratch: Path, ignored: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Compare the scratch directory with the model; `ignored` are names of no interest."""
 
     def name(path: str) -> str:
         return path.removeprefix(f"{SCRATCH}/")
 
     memory = {name(path) for path in world.memory_files}
     wanted = {path.name for path in images.values()} | memory | {name(path) for path in world.files}
-    found = {str(path.relative_to(scratch)) for path in scratch.rglob("*") if not path.is_dir()}
+    found = {str(path.relative_to(scratch)) for path in scratch.rglob("*") if not path.is_dir()} - set(
+        ignored
+    )
     if memory - found:
         yield Finding(
             Aspect.MEMORY_IMAGE, "a memory image is not where it was wanted", sorted(wanted), sorted(found)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from xlsnap_conformance.expectations import METADATA_CLAUSES
 from xlsnap_conformance.failures import UNSUPPORTED
 from xlsnap_conformance.fence import Fence
 from xlsnap_conformance.plugin import RunContext
@@ -75,6 +76,13 @@ def subject(_subjects: _Subjects) -> Subject:
 
 
 @pytest.fixture
+def _metadata_clauses(request: pytest.FixtureRequest, subject: Subject) -> None:
+    """Where the implementation keeps metadata files every scenario looks at them, and tests their clauses."""
+    if "metadata-files" in subject.capabilities:
+        request.node.add_marker(pytest.mark.clauses(*sorted(METADATA_CLAUSES)))
+
+
+@pytest.fixture
 def need(subject: Subject) -> Need:
     """A function that skips the test unless the implementation claims a capability."""
 
@@ -92,7 +100,7 @@ def tell(record_property: Callable[[str, object], None]) -> Tell:
 
 
 @pytest.fixture
-def new_scenario(subject: Subject, tell: Tell) -> Iterator[NewScenario]:
+def new_scenario(subject: Subject, _metadata_clauses: None) -> Iterator[NewScenario]:
     """A function that starts a domain to play steps on; all are looked at and removed in the end."""
     with contextlib.ExitStack() as stack:
         yield lambda domain: stack.enter_context(Scenario(subject, domain))
@@ -105,7 +113,7 @@ def scenario(new_scenario: NewScenario) -> Scenario:
 
 
 @pytest.fixture
-def play(subject: Subject, need: Need, tell: Tell) -> Play:
+def play(subject: Subject, need: Need, tell: Tell, _metadata_clauses: None) -> Play:
     """A function that plays a trace, or skips the test when it needs what is not claimed."""
 
     def play(trace: Trace) -> Scenario:

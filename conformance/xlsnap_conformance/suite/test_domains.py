@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What takes more than one domain, another name for it, or a guest that works meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from xlsnap_conformance import protocol as p
+from xlsnap_conformance import trace as do
+from xlsnap_conformance.failures import ConformanceFailure, HarnessError
+from xlsnap_conformance.protocol import CAPABILITIES
+from xlsnap_conformance.scenario import Scenario
+from xlsnap_conformance.subject import Subject
+from xlsnap_conformance.trace import DiskOf, DomainOf
+
+from .conftest import Need, NewScenario, Tell
+
+
+@pytest.mark.clauses("XLS-EDITION-001")
+def test_edition_is_told(subject: Subject, tell: Tell) -> None:
+    hello = subject.driver.hello
+    unknown = set(hello.capabilities) - set(CAPABILITIES)
+    if unknown:
+        raise ConformanceFailure(
+            ("XLS-EDITION-001",),
+            "capabilities are claimed that nobody knows",
+            expected=list(CAPABILITIES),
+            observed=sorted(unknown),
+        )
+    tell(f"edition {hello.edition}, {len(hello.capabilities)} capabilities")
+
+
+@pytest.mark.clauses("XLS-LIST-001", "XLS-DELETE-006", "XLS-REVERT-010", "XLS-MODEL-001")
+def test_names_belong_to_their_domain(new_scenario: NewScenario, need: Need) -> None:
+    for capability in ("memory", "revert", "delete"):
+        need(capability)
+    one, other = new_scenario(DomainOf()), new_scenario(DomainOf())
+    for scenario, value in ((one, "one"), (other, "other")):
+        scenario.play(do.Set(key="who", value=value))
+        scenario.play(do.Write(vdev="hda", lba=1, word=value))
+        scenario.play(do.Create(name="same"))
+        scenario.play(do.Set(key="who", value="changed"))
+    one.play(do.Revert(name="same"))
+    other.play(do.Check())
+    one.play(do.Delete(name="same"))
+    other.play(do.Revert(name="same"))
+    one.finish()
+    other.finish()
+
+
+@pytest.mark.clauses("XLS-LIST-006")
+def test_list_by_uuid(scenario: Scenario, subject: Subject, need: Need) -> None:
+    need("list-stopped")
+    scenario.play(do.Create(name="before", memory="no" if "memory" not in subject.capabilities else "yes"))
+    for stopped in (False, True):
+        if stopped:
+            scenario.play(do.Destroy())
+        names = [s.name for s in subject.call(p.SnapshotList(domain=scenario.uuid)).snapshots]
+        if names != ["before"]:
+            state = "stopped" if stopped else "running"
+            raise ConformanceFailure(
+                ("XLS-LIST-006",),
+                f"the list of the {state} domain, named by its uuid, is not that of its name",
+                expected=["before"],
+                observed=names,
+                trace=scenario.trace(),
+            )
+
+
+@pytest.mark.clauses("XLS-LIST-008")
+def test_listing_changes_nothing(scenario: Scenario, need: Need) -> None:
+    need("memory")
+    scenario.play(do.Set(key="a", value="1"))
+    scenario.play(do.Create(name="first"))
+    scenario.play(do.Set(key="a", value="2"))
+    for _ in range(5):
+        scenario.play(do.List())
+    scenario.play(do.Pause())
+    for _ in range(3):
+        scenario.play(do.List())
+    scenario.play(do.Unpause())
+    scenario.finish()
+
+
+@pytest.mark.clauses("XLS-REVERT-012")
+def test_identity_outlives_revert(scenario: Scenario, need: Need) -> None:
+    need("memory")
+    need("revert")
+    scenario.play(do.Create(name="before"))
+    for _ in range(2):
+        scenario.play(do.Revert(name="before"))
+        scenario.play(do.Check())
+
+
+@pytest.mark.clauses("XLS-REVERT-003", "XLS-CREATE-021")
+def test_all_memory_comes_back(scenario: Scenario, need: Need, tell: Tell) -> None:
+    """Not only a few variables: 256 KiB of memory, compared by checksum."""
+    need("memory")
+    need("revert")
+    guest = scenario.guest()
+    guest.memory_fill(1)
+    before = guest.memory_sum()
+    scenario.play(do.Create(name="before"))
+    scenario.expect_memory(before, "XLS-CREATE-021", "create changed the guest's memory")
+    scenario.guest().memory_fill(2)
+    assert scenario.guest().memory_sum() != before, (
+        "the guest's memory did not change: nothing would be shown"
+    )
+    scenario.play(do.Revert(name="before"))
+    scenario.expect_memory(before, "XLS-REVERT-003", "the guest's memory is not what it was")
+    tell("256 KiB of memory came back")
+
+
+@pytest.mark.clauses("XLS-CREATE-022")
+def test_memory_and_disk_are_of_one_instant(new_scenario: NewScenario, need: Need, tell: Tell) -> None:
+    """A guest that counts on disk first and in memory then is never seen ahead in memory."""
+    need("memory")
+    need("revert")
+    scenario = new_scenario(DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="xvda"))))
+    seen = []
+    for round_ in range(3):
+        name = f"count-{round_}"
+        with _Counting(scenario) as counting:
+            scenario.subject.call(p.SnapshotCreate(domain=scenario.name, name=name))
+        scenario.subject.call(p.SnapshotRevert(domain=scenario.name, name=name))
+        scenario.reconnect()
+        guest = scenario.guest()
+        memory = int(guest.get("count") or 0)
+        disks = [int((guest.read(number, 5) or "0").lstrip("n")) for number in scenario.disk_numbers]
+        if any(disk not in (memory, memory + 1) for disk in disks):
+            raise ConformanceFailure(
+                ("XLS-CREATE-022",),
+                "memory and disks of a snapshot are not of one instant",
+                expected=f"{memory} or {memory + 1} on each disk, {memory} in memory",
+                observed=f"{disks} on disks, {memory} in memory",
+            )
+        if not counting.count > memory > 0:
+            raise HarnessError("the guest did not count: nothing would be shown")
+        seen.append(memory)
+        scenario.subject.call(p.SnapshotDelete(domain=scenario.name, name=name))
+    tell(f"counters at {seen} agreed in memory and on disks")
+
+
+class _Counting:
+    """While it is open the guest counts, on each disk and then in memory."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._guest = scenario.guest()
+        self._disks = scenario.disk_numbers
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._error: Exception | None = None
+        self.count = 0
+
+    def __enter__(self) -> _Counting:
+        self._thread.start()
+        end = time.monotonic() + 5
+        while self.count < 20 and self._error is None and time.monotonic() < end:
+            time.sleep(0.001)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        target = self.count + 20
+        end = time.monotonic() + 5
+        while self.count < target and self._error is None and time.monotonic() < end:
+            time.sleep(0.001)
+        self._stop.set()
+        self._thread.join(timeout=30)
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                for disk in self._disks:
+                    self._guest.write(disk, 5, f"n{self.count + 1}")
+                self._guest.flush()
+                self._guest.set("count", str(self.count + 1))
+                self.count += 1
+        except Exception as error:  # told to the test, which runs in another thread
+            self._error = error

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Requests that must be refused and must change nothing, as far as traces cannot say them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from xlsnap_conformance import protocol as p
+from xlsnap_conformance import trace as do
+from xlsnap_conformance.failures import ConformanceFailure, ImplementationError
+from xlsnap_conformance.scenario import Scenario
+from xlsnap_conformance.subject import Subject
+
+from .conftest import Need, Tell
+
+UNKNOWN_DOMAIN: dict[str, tuple[str, Callable[[str], p.Request[Any]]]] = {
+    "list": ("XLS-LIST-007", lambda domain: p.SnapshotList(domain=domain)),
+    "create": ("XLS-FAIL-002", lambda domain: p.SnapshotCreate(domain=domain, name="other")),
+    "revert": ("XLS-FAIL-002", lambda domain: p.SnapshotRevert(domain=domain, name="known")),
+    "delete": ("XLS-FAIL-002", lambda domain: p.SnapshotDelete(domain=domain, name="known")),
+}
+"""Requests for a domain, and the clause that is broken when an unknown one is no error."""
+
+
+@pytest.mark.parametrize("operation", UNKNOWN_DOMAIN)
+@pytest.mark.clauses("XLS-LIST-007", "XLS-FAIL-002", "XLS-FAIL-003")
+def test_unknown_domain(operation: str, subject: Subject, scenario: Scenario, need: Need, tell: Tell) -> None:
+    """The same request for the domain that exists works: first that is shown."""
+    need("memory")
+    if operation in ("revert", "delete"):
+        need(operation)
+    clause, request = UNKNOWN_DOMAIN[operation]
+    scenario.play(do.Create(name="known"))
+    try:
+        subject.call(request(f"{scenario.name}-nobody"))
+    except ImplementationError as error:
+        if error.kind not in ("input", "state"):
+            raise ConformanceFailure(
+                ("XLS-FAIL-003",),
+                f"{operation} of an unknown domain is told to be the fault of another",
+                expected="input",
+                observed=str(error),
+            ) from error
+        tell(str(error))
+    else:
+        raise ConformanceFailure(
+            (clause, "XLS-FAIL-002"),
+            f"{operation} of an unknown domain is no error",
+            expected="refused: there is no such domain",
+            observed="accepted",
+        )
+    scenario.play(do.Check())
+    subject.call(request(scenario.name))
+
+
+@pytest.mark.parametrize("what", ["directory", "dangling link", "missing directory"])
+@pytest.mark.clauses("XLS-CREATE-007", "XLS-CREATE-023", "XLS-FAIL-001", "XLS-FAIL-002")
+def test_memory_path_that_cannot_be_used(what: str, scenario: Scenario, need: Need, tell: Tell) -> None:
+    need("memory-path")
+    path = scenario.scratch / "memory"
+    scenario.play(do.Create(name="works", memory=f"{do.SCRATCH}/other"))
+    if what == "directory":
+        path.mkdir()
+    elif what == "dangling link":
+        path.symlink_to(scenario.scratch / "nowhere")
+        scenario.ignore(path)
+    else:
+        path = path / "memory"
+    request = p.SnapshotCreate(domain=scenario.name, name="wrong", memory=str(path))
+    kinds: tuple[p.ErrorKind, ...] = ("input", "host")
+    tell(scenario.refuses(request, "XLS-CREATE-007", f"the memory image's path is a {what}", kinds=kinds))
+    if what == "dangling link" and not path.is_symlink():
+        raise ConformanceFailure(
+            ("XLS-CREATE-007",), "the link was removed", expected=str(path), observed=None
+        )
+    scenario.finish()
+
+
+CONFLICTS: dict[str, p.SnapshotCreate] = {
+    "name and -n": p.SnapshotCreate(domain="", config='name = "one"\nmemory = "yes"\n', name="other"),
+    "memory and -D": p.SnapshotCreate(domain="", config='name = "one"\nmemory = "yes"\n', disk_only=True),
+}
+
+
+@pytest.mark.parametrize("conflict", CONFLICTS)
+@pytest.mark.clauses("XLS-CLI-002", "XLS-FAIL-001")
+def test_file_and_options_contradict(conflict: str, scenario: Scenario, need: Need, tell: Tell) -> None:
+    need("snapshot-config")
+    need("memory")
+    request = _for(scenario, CONFLICTS[conflict])
+    agreeing = p.SnapshotCreate(domain=scenario.name, config=request.config, name="one", dry_run=True)
+    if "dry-run" in scenario.subject.capabilities:
+        scenario.subject.call(agreeing)
+    tell(scenario.refuses(request, "XLS-CLI-002", "file and options contradict each other"))
+
+
+def _for(scenario: Scenario, request: p.SnapshotCreate) -> p.SnapshotCreate:
+    """Return the request for the scenario's domain."""
+    return p.SnapshotCreate(
+        domain=scenario.name,
+        config=request.config,
+        name=request.name,
+        disk_only=request.disk_only,
+        dry_run=request.dry_run,
+    )
+
+
+# Text of a configuration, and the clause that forbids it. `GOOD` is what each of them varies.
+GOOD = 'name = "good"\ndescription = "as it should be"\nmemory = "yes"\ndisk = [ "vdev=hda" ]\n'
+BAD_CONFIGURATIONS: dict[str, tuple[str, str]] = {
+    "bare word": ("XLS-CONF-002", 'name = "a"\nmemory = yes\n'),
+    "upper-case key": ("XLS-CONF-003", 'Name = "a"\nmemory = "yes"\n'),
+    "key with a dash": ("XLS-CONF-003", 'na-me = "a"\n'),
+    "two commas": ("XLS-CONF-004", 'name = "a"\ndisk = [ "vdev=hda",, ]\n'),
+    "carriage returns": ("XLS-CONF-001", 'name = "a"\r\nmemory = "yes"\r\n'),
+    "open string": ("XLS-CONF-001", 'name = "a\n'),
+    "name is a list": ("XLS-CONF-010", 'name = [ "a" ]\nmemory = "yes"\n'),
+    "memory is a word": ("XLS-CONF-012", 'name = "a"\nmemory = "maybe"\n'),
+    "memory is relative": ("XLS-CONF-012", 'name = "a"\nmemory = "a.save"\n'),
+    "disk is a string": ("XLS-CONF-014", 'name = "a"\nmemory = "yes"\ndisk = "vdev=hda"\n'),
+    "unknown type": ("XLS-CONF-016", 'name = "a"\nmemory = "yes"\ntype = "both"\n'),
+    "one bad disk": ("XLS-CONF-018", 'name = "a"\nmemory = "yes"\ndisk = [ "vdev=hda", "colour=red" ]\n'),
+    "empty name": ("XLS-TERM-002", 'name = ""\nmemory = "yes"\n'),
+}
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(what, marks=pytest.mark.clauses(clause, "XLS-FAIL-001"))
+        for what, (clause, _) in BAD_CONFIGURATIONS.items()
+    ],
+)
+def test_bad_configuration(what: str, scenario: Scenario, need: Need, tell: Tell) -> None:
+    need("snapshot-config")
+    need("memory")
+    clause, text = BAD_CONFIGURATIONS[what]
+    scenario.subject.call(p.SnapshotCreate(domain=scenario.name, config=GOOD))
+    scenario.subject.call(p.SnapshotDelete(domain=scenario.name, name="good"))
+    bad = p.SnapshotCreate(domain=scenario.name, config=text)
+    tell(scenario.refuses(bad, clause, f"the configuration is not valid: {what}"))
+
+
+@pytest.mark.clauses("XLS-CONF-013", "XLS-META-004")
+def test_creation_time_cannot_be_set(scenario: Scenario, need: Need) -> None:
+    need("snapshot-config")
+    need("memory")
+    text = 'name = "now"\nmemory = "yes"\ncreationtime = "12345"\n'
+    scenario.subject.call(p.SnapshotCreate(domain=scenario.name, config=text))
+    (row,) = scenario.subject.call(p.SnapshotList(domain=scenario.name)).snapshots
+    if row.creation_time == 12345:
+        raise ConformanceFailure(
+            ("XLS-CONF-013", "XLS-META-004"),
+            "the user could set the creation time",
+            expected="the time of creation",
+            observed=row.creation_time,
+        )
+
+
+@pytest.mark.clauses("XLS-CONF-005")
+def test_last_setting_counts(scenario: Scenario, need: Need) -> None:
+    need("snapshot-config")
+    need("disk-only")
+    text = 'name = "first"\nname = "last"\nmemory = "yes"\nmemory = "no"\n'
+    made = scenario.subject.call(p.SnapshotCreate(domain=scenario.name, config=text)).name
+    (row,) = scenario.subject.call(p.SnapshotList(domain=scenario.name)).snapshots
+    if (made, row.name, row.disk_only) != ("last", "last", True):
+        raise ConformanceFailure(
+            ("XLS-CONF-005",),
+            "when a key is set twice the last setting must count",
+            expected={"name": "last", "disk_only": True},
+            observed={"name": row.name, "disk_only": row.disk_only},
+        )
