@@ -350,7 +350,7 @@ def test_a_tag_of_somebody_else_is_neither_used_nor_deleted(lab: Lab) -> None:
     with pytest.raises(NameTakenError, match="not ours"):
         lab.create("foreign")
     assert lab.everything() == before
-    lab.write("still alive")
+    lab.write("alive")
 
 
 def spoil_memory(lab: Lab, snapshot: DomainSnapshot) -> None:

@@ -57,6 +57,7 @@ class Probe:
     def __init__(self, console: Path | str | socket.socket, *, timeout: float = DEFAULT_SECONDS) -> None:
         self.timeout = timeout
         self._buffer = b""
+        self._awake = False
         self._socket = console if isinstance(console, socket.socket) else _connect(Path(console), timeout)
 
     def __enter__(self) -> Probe:
@@ -157,12 +158,14 @@ class Probe:
 
     def power_off(self) -> None:
         """Power the guest off; no reply comes."""
+        self._wake()
         self._send("off")
 
     def reboot(self) -> None:
         """Reset the guest and wait until it is up again, with no variables."""
+        self._wake()
         self._send("reboot")
-        self.request("ping", repeat=True)
+        self.ping()
 
     def request(self, command: str, *arguments: str, repeat: bool = False) -> str:
         """Send a request and return what the guest says after ``ok``.
@@ -173,6 +176,8 @@ class Probe:
         :raise ProbeTimeout: if there is no answer within `timeout`.
         :raise ProbeClosed: if the connection ends.
         """
+        if not repeat:
+            self._wake()
         text = " ".join((command, *arguments))
         deadline = time.monotonic() + self.timeout
         awaited = [self._send(command, *arguments)]
@@ -193,6 +198,12 @@ class Probe:
                 return rest
             reason, _, detail = rest.partition(" ")
             raise ProbeError(text, reason, detail)
+
+    def _wake(self) -> None:
+        """Wait until the guest has booted, once a connection: what it is sent before may get lost."""
+        if not self._awake:
+            self.ping()
+            self._awake = True
 
     # --- the line ---------------------------------------------------------------------------------------
 
