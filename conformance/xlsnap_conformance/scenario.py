@@ -223,10 +223,6 @@ class Scenario:
         if self.world.state == "stopped" and not self.world.snapshots:
             expected = ("stopped", "absent")  # nothing is left to remember it for
         observed = self._observed_state()
-        end = time.monotonic() + STATE_SECONDS
-        while observed not in expected and self.world.state == "shutdown" and time.monotonic() < end:
-            time.sleep(0.01)  # the guest turns itself off when it gets round to it
-            observed = self._observed_state()
         if observed not in expected:
             yield Finding(Aspect.RUN_STATE, f"the domain is {observed}", expected[0], observed)
 
@@ -439,6 +435,9 @@ def _power_cycle(run: Scenario, step: do.PowerCycle) -> None:
 
 def _power_off(run: Scenario, step: do.PowerOff) -> None:
     run.guest().power_off()
+    end = time.monotonic() + STATE_SECONDS
+    while run._observed_state() == "running" and time.monotonic() < end:
+        time.sleep(0.005)  # hanging up now would lose the request, of which the serial port takes a byte a time
     run.reconnect()
 
 
