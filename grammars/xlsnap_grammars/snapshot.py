@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from .config import appended, mixed
+from .config import appended, mixed, plain
 from .diagnostics import Diagnostic, Problem, Source, quoted
 from .disk import DiskReading, read_disk
 from .settings import RawValue, Setting, read_settings
@@ -124,12 +124,9 @@ class _View:
 
     def apply(self, setting: Setting, final: dict[str, _Final]) -> None:
         """Let `setting` replace the value of its key, or add to it."""
-        key = str(setting.key)
-        value: str | list[Any]
+        key, value = str(setting.key), plain(setting.value, self.problems)
         if isinstance(setting.value, list):
-            value = setting.value
-        else:
-            value = read_string(setting.value.value, setting.value.start_pos or 0, self.problems)
+            value = setting.value  # with the places of its items
         before = final[key].value if key in final else None
         if setting.append and before is not None:
             if isinstance(before, str) != isinstance(value, str):
@@ -199,9 +196,9 @@ class _View:
 
     def _disk(self, item: Token) -> SnapshotDisk | None:
         position = item.start_pos or 0
-        before = len(self.problems)
-        text = read_string(item.value, position, self.problems)
-        if len(self.problems) > before:
+        wrong_escapes: list[Problem] = []  # reported already
+        text = read_string(item.value, position, wrong_escapes)
+        if wrong_escapes:
             return None
         reading = read_disk(text)
         disk = None if reading.problems else _snapshot_disk(reading, self.texts.get("type"))

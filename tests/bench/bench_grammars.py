@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How fast the grammars are, beside libxlu's C parsers, and whether the time grows with the size alone.
 
-The baseline is measured inside a C program that calls libxlu (tests/grammars/oracle), if libxen-dev is installed.
+The baseline is measured inside a C program that calls libxlu (tests/grammars/oracle), if that can be built.
 The last rows compare with our own time for half the size: 2.00 is linear.
 """
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The oracle for differential tests, and how many examples Hypothesis tries.
-
-``XLSNAP_REQUIRE_ORACLE=1`` makes a missing oracle a failure (CI sets it); ``XLSNAP_EXAMPLES`` sets the number
-of examples of each property, for a long search.
-"""
+"""The real libxlu for differential tests. ``XLSNAP_REQUIRE_ORACLE=1`` makes it a failure if it is missing."""
 
 import os
 import sys
@@ -11,19 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "oracle"))
 
 from libxlu_oracle import Oracle, OracleMissingError, build
-
-settings.register_profile(
-    "grammars",
-    max_examples=int(os.environ.get("XLSNAP_EXAMPLES", "400")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("grammars")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from libxlu_oracle import (
 from libxlu_strategies import (
     edited_configs,
     edited_disks,
+    examples,
     heaped_configs,
     heaped_disks,
     near_configs,
@@ -53,21 +54,25 @@ def test_disk_is_true_of_libxlu(fact: str, oracle: Oracle) -> None:
     assert verdict.value == (None if expected is None else as_libxlu(expected))
 
 
+@examples
 @given(st.one_of(valid_configs, near_configs, heaped_configs))
 def test_generated_configs(oracle: Oracle, text: bytes) -> None:
     assert config_difference(oracle, text) is None
 
 
+@examples
 @given(st.one_of(valid_disks, near_disks, heaped_disks))
 def test_generated_disks(oracle: Oracle, spec: str) -> None:
     assert disk_difference(oracle, spec) is None
 
 
+@examples
 @given(edited_configs([text for text, _ in CONFIGS.values()]))
 def test_edited_facts_of_configs(oracle: Oracle, text: bytes) -> None:
     assert config_difference(oracle, text) is None
 
 
+@examples
 @given(edited_disks([spec for spec, _ in DISKS.values()]))
 def test_edited_facts_of_disks(oracle: Oracle, spec: str) -> None:
     assert disk_difference(oracle, spec) is None

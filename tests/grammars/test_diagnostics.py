@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a person reads who made a mistake: all errors, each in its place, with a likely cause, shown safely."""
+"""What a person reads who made a mistake: every error, in its place, with a likely cause, shown safely."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from libxlu_oracle import Oracle
-from libxlu_strategies import heaped_configs, heaped_disks, near_configs
+from libxlu_strategies import examples, heaped_configs, heaped_disks, near_configs
 from xlsnap_grammars import ConfigError, Diagnostic, parse_config, parse_disk, parse_snapshot_config
 from xlsnap_grammars.causes import CAUSES
 
@@ -280,6 +280,7 @@ def well_formed(error: ConfigError, text: str) -> bool:
     )
 
 
+@examples
 @given(st.one_of(near_configs, heaped_configs, st.binary(max_size=40)))
 def test_any_error_has_a_place_in_the_text(text: bytes) -> None:
     for parse in (parse_config, parse_snapshot_config):
@@ -289,6 +290,7 @@ def test_any_error_has_a_place_in_the_text(text: bytes) -> None:
             assert well_formed(error, text.decode("utf-8", "surrogateescape"))  # noqa: PT017
 
 
+@examples
 @given(st.one_of(heaped_disks, st.text(max_size=40)))
 def test_any_disk_error_has_a_place_in_the_text(spec: str) -> None:
     try:
@@ -315,6 +317,7 @@ _LINES = (
 )
 
 
+@examples
 @given(st.lists(st.sampled_from(_LINES), max_size=8))
 def test_error_lines_are_those_of_libxlu(oracle: Oracle, lines: list[str]) -> None:
     """libxlu keeps quiet about errors soon after another one; we report all, and it reports no others."""

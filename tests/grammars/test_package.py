@@ -6,7 +6,7 @@ import sys
 
 import xlsnap_grammars
 from hypothesis import given
-from libxlu_strategies import near_configs, valid_configs
+from libxlu_strategies import examples, near_configs, valid_configs
 from xlsnap_grammars import ConfigError, parse_config
 
 
@@ -25,6 +25,7 @@ def test_deviations_have_an_id_each() -> None:
     assert len(set(ids)) == len(ids) > 0
 
 
+@examples
 @given(valid_configs | near_configs)
 def test_text_and_its_bytes_are_the_same(text: bytes) -> None:
     def result(source: str | bytes) -> object:

@@ -2,12 +2,16 @@
 """xl.snapshot.conf: what it means, what is refused, and what is only warned of."""
 
 import pytest
+from hypothesis import given
+from libxlu_oracle import our_config
+from libxlu_strategies import examples, heaped_configs, heaped_disks, near_configs, valid_disks
 from xlsnap_grammars import (
     ConfigError,
     Diagnostic,
     SnapshotConfig,
     SnapshotDisk,
     parse_config,
+    parse_disk,
     parse_snapshot_config,
 )
 
@@ -238,3 +242,37 @@ def test_bytes_are_kept() -> None:
 def test_every_xl_snapshot_conf_is_a_file_in_the_xl_configuration_language() -> None:
     for text in (INTERNAL, EXTERNAL):
         assert parse_config(text)["name"] == parse_snapshot_config(text).name
+
+
+def test_wrong_escapes_count_where_nothing_else_is_read() -> None:
+    text = "unknown = ['\\z']\ndisk = ['\\y']\ndisk = ['vdev=hda']\ncreationtime = '\\x'\n"
+    assert [(each.line, each.message) for each in errors(text)] == [
+        (1, "unknown escape '\\z' in a string"),
+        (2, "unknown escape '\\y' in a string"),
+        (4, "unknown escape '\\x' in a string"),
+    ]
+
+
+@examples
+@given(near_configs | heaped_configs)
+def test_what_the_language_rejects_is_no_snapshot_config(text: bytes) -> None:
+    if our_config(text) is None:
+        with pytest.raises(ConfigError):
+            parse_snapshot_config(text)
+
+
+def in_quotes(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return f"'{escaped}'"
+
+
+@examples
+@given(heaped_disks | valid_disks)
+def test_a_wrong_disk_specification_is_a_wrong_snapshot_config(spec: str) -> None:
+    text = f"disk = [ {in_quotes(spec)} ]"
+    assert parse_config(text) == {"disk": [spec]}
+    try:
+        parse_disk(spec)
+    except ConfigError as error:
+        if [each.message for each in error.diagnostics] != ["no target"]:
+            assert errors(text)[0].source_line == text

@@ -1,9 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Texts to compare parsers with: valid ones, near misses, and loose heaps of the language's pieces."""
+"""Texts to compare parsers with: valid ones, near misses, and loose heaps of the language's pieces.
 
+``XLSNAP_EXAMPLES`` sets how many of them each property tries, for a long search.
+"""
+
+import os
 from typing import TypeVar
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
+examples = settings(
+    max_examples=int(os.environ.get("XLSNAP_EXAMPLES", "400")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 # --- configuration files
 
