@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from libxlu_cases import CONFIGS, DISKS
 from libxlu_oracle import our_config, our_disk
-from xlsnap_grammars import DEVIATIONS, disk, parsers, settings, strings
+from xlsnap_grammars import DEVIATIONS, config, disk, parsers, settings, strings
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -91,6 +91,9 @@ MUTANTS: dict[str, Break] = {
     "no semicolons": grammar("config", '_end: _NEWLINE | ";"', "_end: _NEWLINE"),
     "no +=": grammar("config", "(ASSIGN | APPEND)", "ASSIGN"),
     # What settings and strings mean
+    "first duplicate wins": attribute(
+        config, "read_settings", lambda read: lambda source, problems: read(source, problems)[::-1]
+    ),
     "+= replaces": attribute(
         settings._Builder,
         "setting",
