@@ -52,7 +52,7 @@ class Store:
 
     # --- domains ----------------------------------------------------------------------------------------
 
-    def keys(self) -> list[DomainKey]:
+    def domain_keys(self) -> list[DomainKey]:
         """Return how all known domains can be named, in the order of their ids; stopped ones come last.
 
         :raise HostError: if the state cannot be read.
@@ -71,7 +71,7 @@ class Store:
 
         :raise UnknownDomainError: if there is none.
         """
-        keys = self.keys()
+        keys = self.domain_keys()
         for matches in (
             lambda key: key.name == ref,
             lambda key: key.domid is not None and str(key.domid) == ref,
@@ -94,8 +94,8 @@ class Store:
         return record
 
     def records(self) -> list[DomainRecord]:
-        """Return the records of all known domains, ordered as `keys`."""
-        return [record for key in self.keys() if (record := self.record(key.uuid))]
+        """Return the records of all known domains, ordered as `domain_keys`."""
+        return [record for key in self.domain_keys() if (record := self.record(key.uuid))]
 
     def record(self, uuid: str) -> DomainRecord | None:
         """Return the record of the domain with this uuid, if it is known."""
@@ -126,7 +126,7 @@ class Store:
             try:
                 domid = int(counter.read_text())
             except (FileNotFoundError, ValueError):
-                domid = max((key.domid or 0 for key in self.keys()), default=0) + 1
+                domid = max((key.domid or 0 for key in self.domain_keys()), default=0) + 1
             counter.write_text(str(domid + 1))
         return domid
 
