@@ -16,7 +16,7 @@ Directories have mode 0700, files 0600.
 from __future__ import annotations
 
 import os
-import uuid as uuid_module
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -145,15 +145,18 @@ def name_of_metadata(filename: str, prefix: str = COMPLETE_PREFIX) -> str | None
     return None
 
 
+_UUID = re.compile(r"([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})")
+
+
 def canonical_uuid(text: str) -> str:
     """Return a uuid in its usual lower-case form with dashes.
 
     :raise InputError: if it is none.
     """
-    try:
-        return str(uuid_module.UUID(text))
-    except ValueError:
-        raise InputError(f"bad uuid {text!r}", hint="32 hexadecimal digits, usually as 8-4-4-4-12") from None
+    match = _UUID.fullmatch(text.lower())
+    if match is None:
+        raise InputError(f"bad uuid {text!r}", hint="32 hexadecimal digits, usually as 8-4-4-4-12")
+    return "-".join(match.groups())
 
 
 def make_private_directory(path: Path) -> None:

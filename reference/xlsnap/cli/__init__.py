@@ -8,7 +8,6 @@ of `xlsnap.errors`; with ``-v`` there is a traceback as well.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -61,6 +60,8 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib
+
             close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"{PROGRAM} help lists the commands"
             raise InputError(f"no command {args[0]!r}", hint=hint)
