@@ -104,13 +104,13 @@ class TestResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The id without its file: "test_create.py::test_x" is "test_x"."""
         return self.id.partition("::")[2] or self.id
 
-    def status_for(self, clause: str) -> Status:
+    def status_for(self, clause: str) -> Status | None:
         """Return what this test says of one of its clauses.
 
-        A test ends at the first clause that it sees broken; it says nothing of its others, which are blocked.
+        A test ends where it sees a clause broken: of its other clauses it says nothing, which is None.
         """
         if self.status in (Status.FAIL, Status.KNOWN) and self.broken and clause not in self.broken:
-            return Status.BLOCKED
+            return None
         return self.status
 
 
@@ -231,19 +231,21 @@ def judge(clauses: Iterable[ClauseResult], *, strict: bool = False, incomplete: 
 def summarise_clauses(
     clauses: Iterable[ClauseResult], tests: Iterable[TestResult]
 ) -> tuple[ClauseResult, ...]:
-    """Return ``clauses`` with the status that ``tests`` give them: the worst one."""
+    """Return ``clauses`` with the status that ``tests`` give them: the worst one.
+
+    A clause is blocked when all its tests ended before they could say anything of it.
+    """
     by_clause: dict[str, list[TestResult]] = {}
     for test in tests:
         for clause in test.clauses:
             by_clause.setdefault(clause, []).append(test)
-    return tuple(
-        msgspec.structs.replace(
-            clause,
-            status=worst(test.status_for(clause.id) for test in by_clause.get(clause.id, ())),
-            tests=tuple(test.id for test in by_clause.get(clause.id, ())),
-        )
-        for clause in clauses
-    )
+    return tuple(_judged(clause, by_clause.get(clause.id, [])) for clause in clauses)
+
+
+def _judged(clause: ClauseResult, tests: list[TestResult]) -> ClauseResult:
+    said = [status for test in tests if (status := test.status_for(clause.id)) is not None]
+    status = worst(said) or (Status.BLOCKED if tests else None)
+    return msgspec.structs.replace(clause, status=status, tests=tuple(test.id for test in tests))
 
 
 def summarise_profiles(

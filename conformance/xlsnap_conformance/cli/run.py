@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import click
@@ -115,6 +116,8 @@ def _workers(jobs: str) -> list[str]:
 
 def run_pytest(arguments: list[str]) -> int:
     """Run the suite in a pytest that nothing around it configures; return the exit status."""
+    # A CI job that is cancelled gets SIGTERM; it shall end as Ctrl-C does, with a report and no leftovers.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Other plugins of the environment could take our option names, or change what a failure is.
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.pop("PYTEST_ADDOPTS", None)

@@ -64,7 +64,7 @@ class PlainProgress(Progress):
         super().finished(result)
         width = len(str(self.expected))
         count = f"[{self.done:>{width}}/{self.expected}]"
-        message = f" - {text.one_line(result.message)}" if result.message else ""
+        message = f" - {text.one_line(result.message, 160)}" if result.message else ""
         line = f"{count} {result.status:<13} {text.one_line(result.name)} ({result.seconds:.1f} s){message}"
         self.console.print(Text(line), soft_wrap=True)
 
