@@ -41,7 +41,7 @@ needs='
 key() {
     {
         echo "$root"
-        cat pyproject.toml scripts/setup.sh
+        cat pyproject.toml hatch_build.py scripts/setup.sh
         find "$guest" -name images -prune -o -type f \( -name '*.[chS]' -o -name '*.ld' -o -name '*build*.py' \) -print |
             LC_ALL=C sort | xargs cat /dev/null
     } | cksum

@@ -67,7 +67,8 @@ class Machine:
         (guest / "NOTES.md").write_text("Notes.\n")
         (self.checkout / "scripts").mkdir()
         shutil.copy(ROOT / "scripts/setup.sh", self.checkout / "scripts")
-        shutil.copy(ROOT / "pyproject.toml", self.checkout)
+        for name in ("pyproject.toml", "hatch_build.py"):
+            shutil.copy(ROOT / name, self.checkout)
         for name in TOOLS.split():
             real = shutil.which(name)
             assert real, f"this test needs {name}"
@@ -226,6 +227,7 @@ def test_the_second_run_does_nothing(machine: Machine) -> None:
     ("path", "repeated"),
     [
         ("pyproject.toml", True),
+        ("hatch_build.py", True),
         ("conformance/xlsnap_conformance/guest/probe.c", True),
         ("conformance/xlsnap_conformance/guest/NOTES.md", False),
     ],

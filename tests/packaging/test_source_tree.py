@@ -42,16 +42,17 @@ REFERENCE_DRIVER = PACKAGES["xlsnap_conformance"] / "drivers/reference"
 MAX_LINES = 400
 LONG_MODULES: dict[str, str] = {}
 
-#: Directories that hold no source.
-NOT_SOURCE = {".git", ".venv", "__pycache__", "dist", "build", "report", "images", ".hypothesis"}
+#: Directories that hold no source: anywhere, and at the top.
+GENERATED = {".git", ".venv", ".hypothesis", "__pycache__", "images"}
+GENERATED_AT_TOP = {"dist", "build", "report"}
 
 
 def source_files() -> Iterator[Path]:
     """All text files of the project that people write."""
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts
-        generated = any(part in NOT_SOURCE or part.endswith("_cache") for part in parts)
-        if path.is_file() and not generated:
+        generated = any(part in GENERATED or part.endswith("_cache") for part in parts)
+        if path.is_file() and not generated and parts[0] not in GENERATED_AT_TOP:
             yield path
 
 

@@ -16,9 +16,14 @@ import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_SOURCE = shutil.ignore_patterns(
-    ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "dist", "build", "report", "images"
-)
+GENERATED = {".git", ".venv", ".hypothesis", "__pycache__", "images"}
+GENERATED_AT_TOP = {"dist", "build", "report"}
+
+
+def generated(directory: str, names: list[str]) -> set[str]:
+    """What a clean checkout would not have; for shutil.copytree."""
+    top = GENERATED_AT_TOP if Path(directory) == ROOT else set()
+    return {name for name in names if name in GENERATED | top or name.endswith("_cache")}
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -46,7 +51,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     with FileLock(shared / "wheel.lock"):
         if not (shared / "wheel").exists():
             source = shared / "source"
-            shutil.copytree(ROOT, source, ignore=NOT_SOURCE)
+            shutil.copytree(ROOT, source, ignore=generated)
             pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel")
             run(*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", shared / "built", ".", cwd=source)
             (shared / "built").rename(shared / "wheel")
