@@ -268,7 +268,7 @@ def _profile(name: str, clauses: list[ClauseResult], verdict: Verdict) -> Profil
     others = [
         f"{number} {status}" for status, number in counts.items() if status not in (Status.PASS, "untested")
     ]
-    others += [f"{untested} more have no test"] if untested else []
+    others += [f"{untested} more not tested"] if untested else []
     reason = ", ".join([f"{held} of {len(clauses) - untested} tested clauses hold", *others])
     return ProfileResult(name=name, verdict=verdict, reason=reason, counts=counts)
 

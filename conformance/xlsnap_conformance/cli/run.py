@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import click
@@ -125,18 +126,20 @@ def run_pytest(arguments: list[str]) -> int:
     import pytest
 
     package = Path(__file__).parent.parent
-    status = pytest.main(
-        [
-            "-c", os.devnull,
-            f"--rootdir={package / 'suite'}",
-            "-p", "no:cacheprovider",
-            "-p", "xdist",
-            "-p", "_hypothesis_pytestplugin",
-            "-p", "xlsnap_conformance.cli.takeover",
-            "-p", "xlsnap_conformance.plugin",
-            "--tb=short",
-            *arguments,
-            "--pyargs", "xlsnap_conformance.suite",
-        ]
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="xlsnap-run-") as scratch:
+        status = pytest.main(
+            [
+                "-c", os.devnull,
+                f"--rootdir={package / 'suite'}",
+                f"--basetemp={scratch}/pytest",
+                "-p", "no:cacheprovider",
+                "-p", "xdist",
+                "-p", "_hypothesis_pytestplugin",
+                "-p", "xlsnap_conformance.cli.takeover",
+                "-p", "xlsnap_conformance.plugin",
+                "--tb=short",
+                *arguments,
+                "--pyargs", "xlsnap_conformance.suite",
+            ]
+        )  # fmt: skip
     return int(status) if status in (0, 1, 130) else 2

@@ -62,7 +62,7 @@ def _score(profile: ProfileResult) -> str:
     untested = profile.counts.get("untested", 0)
     tested = sum(profile.counts.values()) - untested
     score = f"{profile.counts.get('pass', 0)} of {tested} tested clauses hold"
-    return f"{score}, {untested} more have no test" if untested else score
+    return f"{score}, {untested} more not tested" if untested else score
 
 
 def _cells(clauses: list[ClauseResult], y: int) -> Iterator[str]:
