@@ -62,7 +62,7 @@ class Context:
 
     def list_dom_snapshot(self, domain: int | str) -> list[DomainSnapshot]:
         """Return the metadata of all snapshots of a domain, by creation time."""
-        return list(self._toolstack.store.snapshots(self._record(domain).uuid).values())
+        return self._toolstack.store.list_snapshots(self._record(domain).uuid)
 
     # --- disks ------------------------------------------------------------------------------------------
 

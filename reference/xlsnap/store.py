@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -42,6 +42,48 @@ class DomainKey(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
     domid: int | None = None
+
+
+class StoredSnapshots(Mapping[str, DomainSnapshot]):
+    """The complete snapshots of a domain, read from their files one by one as they are asked for.
+
+    An operation on one snapshot costs the same however many there are, and does not fail for the damage of
+    another.
+    """
+
+    def __init__(self, paths: DomainPaths) -> None:
+        self._paths = paths
+        try:
+            filenames = os.listdir(paths.snapshots)
+        except FileNotFoundError:
+            filenames = []
+        except OSError as error:
+            raise HostError(f"cannot read {paths.snapshots}: {error.strerror}") from error
+        self._names = {name for item in filenames if (name := name_of_metadata(item)) is not None}
+
+    def __getitem__(self, name: str) -> DomainSnapshot:
+        if name not in self._names:
+            raise KeyError(name)
+        path = self._paths.metadata(name)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise KeyError(name) from None
+        except OSError as error:
+            raise HostError(f"cannot read {path}: {error.strerror}") from error
+        snapshot = from_json(content, where=str(path))
+        if snapshot.name != name:
+            raise SnapshotDamagedError(f"{path} describes snapshot {snapshot.name!r}")
+        return snapshot
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class Store:
@@ -132,26 +174,21 @@ class Store:
 
     # --- snapshots --------------------------------------------------------------------------------------
 
-    def snapshots(self, uuid: str) -> dict[str, DomainSnapshot]:
-        """Return all complete snapshots of a domain by name, ordered by creation time."""
-        directory = self.root.domain(uuid).snapshots
-        try:
-            filenames = os.listdir(directory)
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise HostError(f"cannot read {directory}: {error.strerror}") from error
+    def snapshots(self, uuid: str) -> StoredSnapshots:
+        """Return the complete snapshots of a domain by name; each is read when it is asked for."""
+        return StoredSnapshots(self.root.domain(uuid))
+
+    def list_snapshots(self, uuid: str) -> list[DomainSnapshot]:
+        """Return all complete snapshots of a domain, ordered by creation time.
+
+        :raise SnapshotDamagedError: if the metadata of one cannot be understood.
+        """
+        stored = self.snapshots(uuid)
         found = []
-        for filename in filenames:
-            name = name_of_metadata(filename)
-            if name is None:
-                continue
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile: no longer there
-                snapshot = self._read_metadata(directory / filename)
-                if snapshot.name != name:
-                    raise SnapshotDamagedError(f"{directory / filename} describes snapshot {snapshot.name!r}")
-                found.append(snapshot)
-        return {snapshot.name: snapshot for snapshot in sorted(found, key=lambda item: item.sort_key)}
+        for name in stored:
+            with contextlib.suppress(KeyError):  # deleted meanwhile
+                found.append(stored[name])
+        return sorted(found, key=lambda snapshot: snapshot.sort_key)
 
     def hidden_names(self, uuid: str) -> list[str]:
         """Return the names of snapshots that are not complete or being deleted."""
@@ -183,15 +220,6 @@ class Store:
         for path in (paths.metadata(name), paths.hidden_metadata(name)):
             path.unlink(missing_ok=True)
         sync_directory(paths.snapshots)
-
-    def _read_metadata(self, path: Path) -> DomainSnapshot:
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise HostError(f"cannot read {path}: {error.strerror}") from error
-        return from_json(content, where=str(path))
 
     # --- locks ------------------------------------------------------------------------------------------
 

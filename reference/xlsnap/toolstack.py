@@ -215,7 +215,7 @@ class Toolstack:
 
     def snapshot_list(self, ref: str) -> list[DomainSnapshot]:
         """Return the complete snapshots of a domain, active or stopped, by creation time (XLS-LIST)."""
-        return list(self.store.snapshots(self.store.find(ref)).values())
+        return self.store.list_snapshots(self.store.find(ref))
 
     async def snapshot_create(
         self, ref: str, request: SnapshotRequest, *, dry_run: bool = False

@@ -37,7 +37,8 @@ def record(name: str = "d1", uuid: str = UUID, domid: int | None = None) -> Doma
 def test_snapshots_are_listed_by_creation_time(store: Store) -> None:
     for name, when in (("late", 30), ("early", 10), ("1", 20)):
         write(store, DomainSnapshot(name=name, creation_time=when))
-    assert list(store.snapshots(UUID)) == ["early", "1", "late"]
+    assert [snapshot.name for snapshot in store.list_snapshots(UUID)] == ["early", "1", "late"]
+    assert set(store.snapshots(UUID)) == {"early", "1", "late"}
 
 
 def test_files_are_private(store: Store) -> None:
@@ -71,7 +72,17 @@ def test_metadata_under_another_name_is_damage(store: Store) -> None:
     paths = store.root.domain(UUID)
     os.rename(paths.metadata("s"), paths.metadata("t"))
     with pytest.raises(SnapshotDamagedError, match="describes snapshot 's'"):
-        store.snapshots(UUID)
+        store.list_snapshots(UUID)
+
+
+def test_damage_of_one_snapshot_does_not_hide_another(store: Store) -> None:
+    write(store, DomainSnapshot(name="good"))
+    write(store, DomainSnapshot(name="bad"))
+    store.root.domain(UUID).metadata("bad").write_text("{")
+    assert store.snapshots(UUID)["good"].name == "good"
+    assert "bad" in store.snapshots(UUID)
+    with pytest.raises(SnapshotDamagedError):
+        store.snapshots(UUID)["bad"]
 
 
 def test_names_never_become_paths_unchecked(store: Store) -> None:

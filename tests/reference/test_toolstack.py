@@ -287,12 +287,12 @@ def shut_down(lab: Lab) -> None:
     lab.run(lab.toolstack.destroy("d1"))
     lab.config = msgspec.structs.replace(lab.config, on_poweroff="preserve")
     lab.run(lab.toolstack.create(lab.config))
-    with lab.probe() as probe:
+    with lab.probe() as probe:  # hanging up at once would lose the request, which arrives byte by byte
         probe.power_off()
-    for _ in range(200):
-        if lab.state() is RunState.SHUTDOWN:
-            return
-        lab.run(asyncio.sleep(0.01))
+        for _ in range(500):
+            if lab.state() is RunState.SHUTDOWN:
+                return
+            lab.run(asyncio.sleep(0.01))
     pytest.fail("the guest did not power off")
 
 

@@ -104,7 +104,7 @@ def list_snapshots(settings: Settings, domain: str, name: str | None, as_long: b
     """
     settings.refuse_dry_run("snapshot-list")
     store = Store(settings.root)
-    snapshots = list(store.snapshots(store.find(domain)).values())
+    snapshots = store.list_snapshots(store.find(domain))
     if name is not None:
         snapshots = [snapshot for snapshot in snapshots if snapshot.name == name]
         if not snapshots:
