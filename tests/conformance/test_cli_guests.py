@@ -87,7 +87,7 @@ def test_an_interrupted_run_cleans_up_and_reports(place: Path, how: signal.Signa
     assert "interrupted" in output
     assert results.load(place / "out").interrupted
     end = time.monotonic() + 20
-    while (processes_in(place) or list((place / "t").iterdir())) and time.monotonic() < end:
+    while (processes_in(place) or any((place / "t").iterdir())) and time.monotonic() < end:
         time.sleep(0.1)
     assert not processes_in(place)
     assert list((place / "t").iterdir()) == []
