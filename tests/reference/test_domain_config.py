@@ -149,7 +149,9 @@ def test_names_with_commas_are_one_option() -> None:
     assert "guest=a,,debug-threads=on" in command
 
 
-@pytest.mark.parametrize("spec", ["/a,qcow,hda", "/a,raw,sda", "/a,raw,hde", "/a,raw,xvda:cdrom"])
+@pytest.mark.parametrize(
+    "spec", ["/a,qcow,hda", "/a,raw,sda", "/a,raw,hde", "/a,raw,xvda:cdrom", "/a,raw,hda,r"]
+)
 def test_disks_that_this_host_does_not_have(spec: str) -> None:
     with pytest.raises(InputError):
         arguments(f'name="x" ; disk=["{spec}"]')

@@ -506,3 +506,17 @@ def test_two_toolstacks_can_use_one_domain(lab: Lab) -> None:
         assert lab.names() == []
     finally:
         lab.run(keeping.close())
+
+
+def test_the_example_of_the_readme(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[2] / "reference" / "README.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    monkeypatch.setenv("XLSNAP_ROOT", str(lab.root.path))
+    lab.run(lab.toolstack.destroy("d1"))
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    lab.run(namespace["main"](lab.config))
+    assert capsys.readouterr().out == "['before']\n"
+    assert lab.files() == {path for path in lab.files() if "snapshots" not in path}

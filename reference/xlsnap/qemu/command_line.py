@@ -145,6 +145,8 @@ def _device(disk: DiskSpec, vdev: str) -> dict[str, object]:
     identity = {"id": f"disk-{vdev}"}
     if match := _IDE.fullmatch(vdev):
         unit = ord(match[1]) - ord("a")
+        if not disk.readwrite and not disk.is_cdrom:
+            raise InputError(f"disk {vdev}: QEMU's IDE disks cannot be read-only", hint="use xvda to xvdp")
         driver = "ide-cd" if disk.is_cdrom else "ide-hd"
         return {"driver": driver, **identity, "bus": f"ide.{unit >> 1}", "unit": unit & 1}
     if match := _VIRTIO.fullmatch(vdev):
