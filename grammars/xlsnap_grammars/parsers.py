@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +12,8 @@ if TYPE_CHECKING:
 
 def grammar_text(name: str) -> str:
     """Return the grammar in the file ``NAME.lark`` of this package."""
+    from pathlib import Path  # as late as Lark, which needs it too
+
     return Path(__file__).with_name(f"{name}.lark").read_text(encoding="utf-8")
 
 

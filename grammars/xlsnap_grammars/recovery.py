@@ -1,95 +1,105 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where to read on after an error, so that one run finds every error of a file.
-
-libxlu drops everything up to the next line end and then expects a setting, so one error in a list of many
-lines brings one more for each of them. Here the list stays open, unless the next line begins a setting.
-"""
+"""Reading a file that has errors, so that one run finds them all. Imported only when there is one."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from .deviations import MAX_DEPTH
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedInput
+
+from .causes import State, explain
 from .diagnostics import Problem
+from .resumption import Resumption, begins_setting, resume
+from .settings import Setting
 
-# What matters for brackets: strings and comments hide them, also a string that is not terminated.
-_PIECE = re.compile(
-    r"""
-      "[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+["\\]?
-    | '[^'\\\n]*+(?:\\[^\n][^'\\\n]*+)*+['\\]?
-    | \#[^\n]*+
-    | (?P<open>\[) | (?P<close>\])
-    | (?P<foreign_open>[({]) | (?P<foreign_close>[)}])
-    | (?P<line_end>\n)
-    """,
-    re.VERBOSE,
-)
-_SETTING = re.compile(r"[ \t]*[a-z][._0-9a-z]*[ \t]*\+?=")
-_BLANKS = re.compile(r"[ \t]*")
-
-# A list that is open this deep when an error is met is left unread up to its end: nobody wrote it by hand.
-_MAX_REOPENED = 4
+if TYPE_CHECKING:
+    from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 
-@dataclass(frozen=True, slots=True)
-class Resumption:
-    """Where to read on: at ``position``, a line's first token, with the lists open that began at ``lists``.
-
-    ``after_item`` says that the line goes on with a comma.
-    """
-
-    position: int
-    lists: tuple[int, ...] = ()
-    after_item: bool = False
-
-
-def too_deep(text: str) -> list[Problem]:
-    """Return the problem that lists of `text` nest deeper than `MAX_DEPTH`, or nothing."""
-    if text.count("[") <= MAX_DEPTH:
-        return []
-    depth = 0
-    for piece in _PIECE.finditer(text):
-        if piece.lastgroup == "open":
-            depth += 1
-            if depth > MAX_DEPTH:
-                message = f"lists are nested more than {MAX_DEPTH} deep"
-                return [Problem(piece.start(), message, "no setting of xl has more than two levels")]
-        elif piece.lastgroup == "close":
-            depth = max(0, depth - 1)
-        elif piece.lastgroup == "line_end" and _SETTING.match(text, piece.end()):
-            depth = 0
-    return []
+def read_around_errors(grammar: Lark, text: str, problems: list[Problem]) -> list[Setting]:
+    """Parse `text` from error to error; add each to `problems`, and return the settings between them."""
+    settings: list[Setting] = []
+    folded: set[str] = set()
+    start: Resumption | None = Resumption(0)
+    while start is not None:
+        stretch = _begin(grammar, text, start)
+        error = _read(stretch)
+        settings += _settings(stretch)
+        if error is None:
+            break
+        position = _position(error, len(text))
+        lists = _open_lists(stretch)
+        follows = bool(start.lists) and lists[: len(start.lists)] == start.lists
+        if lists and (position == len(text) or begins_setting(text, position)):
+            # A list that an earlier error left open may well be closed in what was skipped then.
+            if not follows:
+                problems.append(Problem(lists[-1], "this list is not closed", "end it with ]"))
+        else:
+            problem, cause = explain(text, position, _state(stretch, bool(lists)))
+            if cause is None or cause.message not in folded:
+                problems.append(problem)
+            if cause is not None and cause.folded:
+                folded.add(cause.message)
+        start = resume(text, position, lists)
+    return settings
 
 
-def begins_setting(text: str, position: int) -> bool:
-    """Whether a line begins at `position`, and with it a setting."""
-    line_start = text.rfind("\n", 0, position) + 1
-    return not text[line_start:position].strip(" \t") and _SETTING.match(text, position) is not None
+def _begin(grammar: Lark, text: str, start: Resumption) -> InteractiveParser:
+    """Return a parser that is about to read from `start`, with the lists open that are open there."""
+    stretch = grammar.parse_interactive(text)
+    # Not with a TextSlice: Lark counts the lines before it, so each error would cost time for the whole text.
+    lexer = stretch.lexer_thread.state
+    assert lexer is not None
+    lexer.line_ctr.char_pos = start.position
+    if start.lists:
+        stretch.feed_token(Token("KEY", ""))
+        stretch.feed_token(Token("ASSIGN", "="))
+        for position in start.lists:
+            stretch.feed_token(Token("LSQB", "[", position))
+        if start.after_item:
+            stretch.feed_token(Token("STRING", "''"))
+    return stretch
 
 
-def resume(text: str, position: int, lists: tuple[int, ...]) -> Resumption | None:
-    """Return where to read on after an error at `position` with `lists` open; None if nothing is left."""
-    if lists and begins_setting(text, position):
-        return Resumption(position)
-    open_lists, foreign = list(lists), 0
-    for piece in _PIECE.finditer(text, position):
-        match piece.lastgroup:
-            case "open":
-                open_lists.append(piece.start())
-            case "close":
-                del open_lists[-1:]
-            case "foreign_open":
-                foreign += 1
-            case "foreign_close":
-                foreign = max(0, foreign - 1)
-            case "line_end":
-                next_line = _BLANKS.match(text, piece.end())
-                start = next_line.end() if next_line else piece.end()
-                if _SETTING.match(text, start):
-                    return Resumption(start)
-                if foreign == 0 and len(open_lists) <= _MAX_REOPENED:
-                    return Resumption(
-                        start, tuple(open_lists), bool(open_lists) and text.startswith(",", start)
-                    )
+def _read(stretch: InteractiveParser) -> UnexpectedInput | None:
+    try:
+        stretch.exhaust_lexer()
+        stretch.feed_eof()  # type: ignore[no-untyped-call]
+    except UnexpectedInput as error:
+        return error
     return None
+
+
+def _position(error: UnexpectedInput, end: int) -> int:
+    token = getattr(error, "token", None)
+    return end if token is not None and token.type == "$END" else int(error.pos_in_stream or 0)
+
+
+def _settings(stretch: InteractiveParser) -> list[Setting]:
+    """Return the settings that were complete when the parser stopped, but not one that was reopened."""
+    found: list[Any] = []
+    for part in stretch.parser_state.value_stack:
+        found += part.children if isinstance(part, Tree) else part if isinstance(part, list) else [part]
+    return [part for part in found if isinstance(part, Setting) and part.key]
+
+
+def _open_lists(stretch: InteractiveParser) -> tuple[int, ...]:
+    """Return where the lists begin that were open when the parser stopped."""
+    stack = stretch.parser_state.value_stack
+    lists = [part.start_pos for part in stack if getattr(part, "type", None) == "LSQB"]
+    if stack and getattr(stack[-1], "type", None) == "RSQB":  # closed, but not yet taken off the stack
+        lists.pop()
+    return tuple(lists)
+
+
+# The first terminal of these that the parser would have taken tells what it was waiting for.
+_WAITING_FOR = (("KEY", State.SETTING), ("ASSIGN", State.OPERATOR), ("STRING", State.VALUE))
+
+
+def _state(stretch: InteractiveParser, in_list: bool) -> State:
+    choices = stretch.choices()  # type: ignore[no-untyped-call]
+    for terminal, state in _WAITING_FOR:
+        if terminal in choices:
+            return State.ITEM if state is State.VALUE and in_list else state
+    return State.SEPARATOR if in_list else State.END
