@@ -245,9 +245,13 @@ class _Reader:
         return tuple(disks.values())
 
     def located(self, disk: DiskSpec) -> DiskSpec:
+        """Make the target absolute; a disk without a format is raw (xl-disk-configuration(5))."""
         import dataclasses
 
-        return dataclasses.replace(disk, target=self.absolute(disk.target)) if disk.target else disk
+        target = self.absolute(disk.target) if disk.target else disk.target
+        return dataclasses.replace(
+            disk, target=target, format="raw" if disk.format == "unknown" else disk.format
+        )
 
 
 def c_integer(text: str) -> int:

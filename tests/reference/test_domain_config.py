@@ -48,6 +48,11 @@ def test_an_example() -> None:
     assert config.warnings == ("d1.cfg: vif has no effect here",)
 
 
+def test_a_disk_without_a_format_is_raw() -> None:
+    (disk,) = read('name="x" ; disk=["vdev=hda,target=/x"]').disks
+    assert disk.format == "raw"
+
+
 def test_a_configuration_survives_the_record() -> None:
     config = read(EXAMPLE)
     assert msgspec.json.decode(msgspec.json.encode(config), type=DomainConfig) == config
