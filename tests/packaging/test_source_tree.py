@@ -124,7 +124,7 @@ def test_modules_are_short() -> None:
     "what",
     [
         pytest.param(r"(?<![\w.<>}])/(root|home/\w+|Users/\w+|work|mnt)/", id="a path of somebody's machine"),
-        pytest.param(r"\b(TO" "DO|FIX" "ME|XX" "X)\b", id="a mark of unfinished work"),
+        pytest.param(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b", id="a mark of unfinished work"),
         pytest.param(r"<<<<" "<<< |>>>>" ">>> ", id="a mark of a merge conflict"),
         pytest.param("\r|[ \t]+$", id="a carriage return, or space at the end of a line"),
     ],
