@@ -2,13 +2,15 @@
 """The command ``xlsnap``: xl's habits for domains and snapshots.
 
 Each command is in a module that is imported when the command is used, because most of what operations need
-is not needed to list snapshots. Whatever goes wrong ends in one line on standard error and the exit status
-of `xlsnap.errors`; with ``-v`` there is a traceback as well.
+is not needed to list snapshots. A command is a function that returns what is to be printed. Whatever goes
+wrong ends in one line on standard error and the exit status of `xlsnap.errors`; a signal N in 128 + N.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,10 +19,11 @@ from typing import NoReturn
 import click
 
 from .. import __version__
-from ..errors import ConfigFileError, InputError, InternalError, XlsnapError
+from ..errors import ConfigFileError, HostError, InputError, InternalError, XlsnapError
 from ..layout import ROOT_VARIABLE, StateRoot
-from .settings import PROGRAM, Settings
-from .text import shown
+from .complete import COMPLETION_VARIABLE, answer
+from .settings import PROGRAM, Settings, Terminated
+from .text import abandon_output, complain, say, shown
 
 ACCELERATOR_VARIABLE = "XLSNAP_ACCELERATOR"
 
@@ -82,14 +85,20 @@ Examples:
   xlsnap help snapshot-create
 
 \b
-Exit status: 0 done; 2 your input; 3 the domain's state; 4 the host failed; 70 our bug.
+Exit status: 0 done; 2 your input; 3 the domain's state; 4 the host failed; 70 our bug;
+130 interrupted.
 """
 
 
-@click.group(cls=_Commands, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-v", "verbose", is_flag=True, help="Show a traceback with an error.")
-@click.option("-N", "dry_run", is_flag=True, help="Dry run: check everything, do nothing.")
-@click.option("-f", "force", is_flag=True, help="Accepted for xl's sake; there is nothing to force.")
+@click.group(
+    cls=_Commands,
+    epilog=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,
+)
+@click.option("-v", "verbose", is_flag=True, help="Show a traceback when the host or this program fails.")
+@click.option("-N", "dry_run", is_flag=True, help="Dry run: check everything, change nothing.")
+@click.option("-f", "force", is_flag=True, expose_value=False, help="Accepted for xl's sake; no effect.")
 @click.option(
     "--root",
     metavar="DIR",
@@ -106,63 +115,73 @@ Exit status: 0 done; 2 your input; 3 the domain's state; 4 the host failed; 70 o
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.pass_context
-def cli(
-    context: click.Context, verbose: bool, dry_run: bool, force: bool, root: str | None, accelerator: str
-) -> None:
+def cli(context: click.Context, verbose: bool, dry_run: bool, root: str | None, accelerator: str) -> None:
     """Domains and their snapshots on QEMU, with the commands of Xen's xl."""
     context.obj = Settings(
         root=StateRoot.at(root) if root is not None else StateRoot.default(),
         accelerator=accelerator,
         dry_run=dry_run,
-        verbose=verbose,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit; ``arguments`` are those of the process by default."""
-    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the locale lacks is no failure
+    if COMPLETION_VARIABLE in os.environ:
+        sys.exit(answer(cli))
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command and return its exit status."""
+def run(arguments: Sequence[str]) -> int:
+    """Run the command, print what it returns, and return its exit status."""
+    context = None
     try:
-        status = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
-        return status if isinstance(status, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return InputError.exit_code
+        if not arguments:
+            complain(cli.get_help(click.Context(cli, info_name=PROGRAM, **cli.context_settings)))
+            return InputError.exit_code
+        with cli.make_context(PROGRAM, list(arguments)) as context:
+            result = cli.invoke(context)
+        if result:
+            say(result)
+        return 0
+    except click.exceptions.Exit as error:  # --help, --version
+        return error.exit_code
     except click.ClickException as error:
-        return _fail(InputError(_usage(error)), arguments)
-    except (click.Abort, KeyboardInterrupt):
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
+        return _fail(InputError(_usage(error)))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        abandon_output()
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return _interrupted(signal.SIGINT)
+    except Terminated as error:
+        return _interrupted(error.signum)
     except XlsnapError as error:
-        return _fail(error, arguments)
+        return _fail(error, context)
     except Exception as error:
         wrapped = InternalError(
             f"internal error: {type(error).__name__}: {error}", hint="please report it; -v shows where"
         )
         wrapped.__cause__ = error
-        return _fail(wrapped, arguments)
+        return _fail(wrapped, context)
 
 
-def _fail(error: XlsnapError, arguments: list[str]) -> int:
+def _interrupted(signum: int) -> int:
+    complain(f"{PROGRAM}: interrupted")
+    return 128 + signum
+
+
+def _fail(error: XlsnapError, context: click.Context | None = None) -> int:
     """Say what went wrong, in one line after the details of a configuration file."""
-    if (
-        "-v"
-        in arguments[: next((i for i, word in enumerate(arguments) if word in _COMMANDS), len(arguments))]
-    ):
+    if context is not None and context.params["verbose"] and isinstance(error, HostError | InternalError):
         import traceback
 
-        traceback.print_exception(error, file=sys.stderr)
+        complain("".join(traceback.format_exception(error)))
     if isinstance(error, ConfigFileError):
         for detail in error.details:
-            print("\n".join(shown(line) for line in detail.splitlines()), file=sys.stderr)
-    print(f"{PROGRAM}: {shown(str(error))}", file=sys.stderr)
+            complain(detail)
+    complain(f"{PROGRAM}: {shown(str(error))}")
     return error.exit_code
 
 

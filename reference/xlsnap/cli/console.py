@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import sys
 import termios
@@ -16,12 +17,13 @@ import click
 
 from ..errors import HostError
 from .complete import domains
-from .settings import Settings, pass_settings
+from .settings import ENDING_SIGNALS, Settings, Terminated, pass_settings
+from .text import complain
 
-ESCAPE = 0x1D  # Ctrl-]
+ESCAPE = b"\x1d"  # Ctrl-]
 
-DRAIN_SECONDS = 0.3
-"""How long output is waited for after the end of piped input."""
+DRAIN_SECONDS = 1.0
+"""How long the domain may be silent after the end of piped input before the console ends."""
 
 
 @click.command("console", short_help="Attach to a domain's console.")
@@ -31,13 +33,18 @@ def console(settings: Settings, domain: str) -> None:
     """Attach to the first serial port of DOMAIN. Ctrl-] leaves it.
 
     Standard input may be a pipe: it is sent to the domain, and the console ends a little after it.
+
+    \b
+    Examples:
+      xlsnap console vm
+      echo ping | xlsnap console vm
     """
     settings.refuse_dry_run("console")
     attach_console(settings, domain)
 
 
 def attach_console(settings: Settings, domain: str) -> None:
-    """Copy between terminal and console until one of them ends."""
+    """Copy between terminal or pipes and console until one of them ends."""
     from ..qemu.process import directory_address
     from ..toolstack import Toolstack
 
@@ -48,54 +55,76 @@ def attach_console(settings: Settings, domain: str) -> None:
                 connection.connect(address)
         except OSError as error:
             raise HostError(f"cannot attach to the console {path}: {error.strerror}") from error
-        with _raw_terminal():
-            _copy(connection)
+        connection.setblocking(False)
+        interactive = sys.stdin is not None and sys.stdin.isatty()
+        with _raw_terminal() if interactive else contextlib.nullcontext():
+            _copy(connection, interactive=interactive)
 
 
 @contextlib.contextmanager
 def _raw_terminal() -> Iterator[None]:
-    """Let every key go to the domain while standard input is a terminal."""
-    if not sys.stdin.isatty():
-        yield
-        return
+    """Let every key go to the domain; whatever ends us, the terminal is then as it was."""
+    complain("Ctrl-] leaves the console")
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
-    tty.setraw(fd)
+    handlers = {signum: signal.signal(signum, _end) for signum in ENDING_SIGNALS}
     try:
+        tty.setraw(fd)
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
 
 
-def _copy(connection: socket.socket) -> None:
-    source = sys.stdin.fileno()
-    interactive = sys.stdin.isatty()
-    open_ends = [connection.fileno(), source]
+def _end(signum: int, frame: object) -> None:
+    raise Terminated(signum)
+
+
+def _copy(connection: socket.socket, *, interactive: bool) -> None:
+    """Copy both ways; neither direction waits for the other, so that both cannot block."""
+    wire = connection.fileno()
+    source = None if sys.stdin is None else sys.stdin.fileno()
+    keys = b""
     while True:
-        ready, _, _ = select.select(open_ends, [], [], None if source in open_ends else DRAIN_SECONDS)
-        if not ready:
+        readable = [wire] if source is None or (keys and not interactive) else [wire, source]
+        done = source is None and not keys
+        writable = [wire] if keys else []
+        ready, accepting, _ = select.select(readable, writable, [], DRAIN_SECONDS if done else None)
+        if done and not ready:
             return
-        if connection.fileno() in ready:
-            try:
-                output = connection.recv(65536)
-            except ConnectionResetError:
+        try:
+            output = connection.recv(65536) if wire in ready else None
+            keys = keys[connection.send(keys) :] if accepting else keys
+        except ConnectionError:
+            return  # the domain is gone
+        if output == b"":
+            return
+        if output:
+            _write(output)
+        if source is not None and source in ready:
+            typed = _read(source)
+            if interactive and ESCAPE in typed:
+                with contextlib.suppress(OSError):
+                    connection.send(keys + typed.partition(ESCAPE)[0])
                 return
-            if not output:
-                return
-            _write(sys.stdout.fileno(), output)
-        if source in ready:
-            keys = os.read(source, 65536)
-            left, escape, _ = keys.partition(bytes([ESCAPE])) if interactive else (keys, b"", b"")
-            try:
-                connection.sendall(left)
-            except OSError:
-                return
-            if escape:
-                return
-            if not keys:
-                open_ends.remove(source)
+            keys += typed
+            source = source if typed else None
 
 
-def _write(fd: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(fd, content) :]
+def _read(fd: int) -> bytes:
+    """Read what there is of standard input; a terminal that is gone has nothing more."""
+    try:
+        return os.read(fd, 65536)
+    except OSError:
+        return b""
+
+
+def _write(content: bytes) -> None:
+    try:
+        while content:
+            content = content[os.write(sys.stdout.fileno(), content) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise HostError(f"cannot write the console's output: {error.strerror}") from error

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import sys
+import signal
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +12,7 @@ import msgspec
 
 from ..errors import ConfigFileError, InputError
 from ..layout import StateRoot
-from .text import shown
+from .text import complain
 
 if TYPE_CHECKING:
     from ..toolstack import Toolstack
@@ -24,6 +24,17 @@ PROGRAM = "xlsnap"
 CONFIG_LIMIT = 16 << 20
 """Largest configuration file that is read, in bytes."""
 
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end an operation as Ctrl-C does: what has begun is taken back first."""
+
+
+class Terminated(BaseException):
+    """A signal asked this process to end; ``signum`` is its number."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The global options."""
@@ -31,22 +42,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     root: StateRoot
     accelerator: str = "auto"
     dry_run: bool = False
-    verbose: bool = False
 
     def run(self, action: Callable[[Toolstack], Awaitable[T]]) -> T:
-        """Carry out an operation of the toolstack."""
+        """Carry out an operation of the toolstack.
+
+        :raise Terminated: on a signal, KeyboardInterrupt: on Ctrl-C; the operation is undone then.
+        """
         import asyncio
 
         from ..toolstack import Toolstack
 
+        received: list[int] = []
+
         async def operate() -> T:
+            task = asyncio.current_task()
+            assert task is not None
+
+            def end(signum: int) -> None:
+                received.append(signum)
+                task.cancel()
+
+            for signum in ENDING_SIGNALS:
+                asyncio.get_running_loop().add_signal_handler(signum, end, signum)
             async with Toolstack(self.root, accelerator=self.accelerator) as toolstack:
                 return await action(toolstack)
 
-        return asyncio.run(operate())
+        try:
+            return asyncio.run(operate())
+        except asyncio.CancelledError:
+            if not received:
+                raise
+            raise Terminated(received[0]) from None
 
     def refuse_dry_run(self, command: str) -> None:
-        """Refuse `-N` for a command that has none: doing the thing would be worse."""
+        """Refuse `-N` for a command that changes something and has no dry run."""
         if self.dry_run:
             raise InputError(f"{command} has no dry run", hint="leave -N out")
 
@@ -56,7 +85,7 @@ pass_settings = click.make_pass_decorator(Settings)
 
 def warn(message: str) -> None:
     """Print a warning on standard error."""
-    print("\n".join(shown(line) for line in f"{PROGRAM}: warning: {message}".splitlines()), file=sys.stderr)
+    complain(f"{PROGRAM}: warning: {message}")
 
 
 def read_config(path: str) -> bytes:

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigFileError, InputError, UnknownSnapshotError
+from ..errors import ConfigFileError, UnknownSnapshotError
 from ..snapshot import DomainSnapshot, to_json
 from ..store import Store
 from . import complete
 from .settings import Settings, pass_settings, read_config, warn
-from .text import local_time, shown, table
+from .starting import starting_options
+from .text import json_text, local_time, shown, table
 
 if TYPE_CHECKING:
     from xlsnap_grammars import SnapshotConfig
@@ -30,7 +31,11 @@ name_option = click.option(
 
 @click.command("snapshot-create", short_help="Take a snapshot of a domain.")
 @click.argument(
-    "arguments", metavar="[CONFIGFILE] DOMAIN", nargs=-1, required=True, shell_complete=complete.domains
+    "arguments",
+    metavar="[CONFIGFILE] DOMAIN",
+    nargs=-1,
+    required=True,
+    shell_complete=complete.config_or_domain,
 )
 @click.option("-n", "--name", metavar="NAME", help="Name of the snapshot [seconds since the epoch].")
 @click.option("-D", "--disk-only", is_flag=True, help="No memory: only the disks.")
@@ -38,7 +43,7 @@ name_option = click.option(
 @pass_settings
 def create(
     settings: Settings, arguments: tuple[str, ...], name: str | None, disk_only: bool, dry_run: bool
-) -> None:
+) -> str | None:
     """Take a snapshot of DOMAIN: memory and all writable disks, or what CONFIGFILE asks for.
 
     CONFIGFILE (xl.snapshot.conf) and options can be combined unless they contradict each other.
@@ -60,9 +65,8 @@ def create(
     only_show = dry_run or settings.dry_run
     snapshot = settings.run(lambda toolstack: toolstack.snapshot_create(domain, request, dry_run=only_show))
     if only_show:
-        click.echo(to_json(snapshot), nl=False)
-    elif request.name is None:
-        click.echo(f"Domain snapshot {shown(snapshot.name)} created")
+        return json_text(_plain(snapshot))
+    return f"Domain snapshot {snapshot.name} created" if request.name is None else None
 
 
 def read_snapshot_config(path: str) -> SnapshotConfig:
@@ -93,7 +97,7 @@ def read_snapshot_config(path: str) -> SnapshotConfig:
     "-o", "output", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
 )
 @pass_settings
-def list_snapshots(settings: Settings, domain: str, name: str | None, as_long: bool, output: str) -> None:
+def list_snapshots(settings: Settings, domain: str, name: str | None, as_long: bool, output: str) -> str:
     """List the snapshots of DOMAIN, which may be stopped, by creation time.
 
     \b
@@ -102,7 +106,6 @@ def list_snapshots(settings: Settings, domain: str, name: str | None, as_long: b
       xlsnap snapshot-list -l -n before vm
       xlsnap snapshot-list -o json vm
     """
-    settings.refuse_dry_run("snapshot-list")
     store = Store(settings.root)
     snapshots = store.list_snapshots(store.find(domain))
     if name is not None:
@@ -110,14 +113,15 @@ def list_snapshots(settings: Settings, domain: str, name: str | None, as_long: b
         if not snapshots:
             raise UnknownSnapshotError(f"domain {domain!r} has no snapshot {name!r}")
     if output == "json":
-        import msgspec
+        return json_text([_plain(snapshot) for snapshot in snapshots])
+    return "\n\n".join(_long(snapshot) for snapshot in snapshots) if as_long else _short(snapshots)
 
-        content = b"[" + b",".join(to_json(snapshot) for snapshot in snapshots) + b"]"
-        click.echo(msgspec.json.format(content, indent=4).decode())
-    elif as_long:
-        click.echo("\n\n".join(_long(snapshot) for snapshot in snapshots))
-    else:
-        click.echo(_short(snapshots))
+
+def _plain(snapshot: DomainSnapshot) -> Any:
+    """Return a snapshot as the values that its metadata file has."""
+    import msgspec
+
+    return msgspec.json.decode(to_json(snapshot))
 
 
 def _short(snapshots: list[DomainSnapshot]) -> str:
@@ -153,36 +157,13 @@ def _long(snapshot: DomainSnapshot) -> str:
 
 # --- revert and delete ----------------------------------------------------------------------------------
 
-_WITHOUT_SENSE = {
-    "-F": "there is no process that could stay in the foreground",
-    "-V": "domains have no display",
-    "-A": "domains have no display",
-}
-
 
 @click.command("snapshot-revert", short_help="Return a domain to a snapshot.")
 @domain_argument
 @name_option
-@click.option("-p", "paused", is_flag=True, help="Leave the domain paused.")
-@click.option("-c", "attach", is_flag=True, help="Attach to the console.")
-@click.option("-e", "_no_wait", is_flag=True, help="Accepted for xl's sake: nothing waits for the domain.")
-@click.option("-d", "_debug", is_flag=True, help="Accepted for xl's sake.")
-@click.option("-F", "foreground", is_flag=True, hidden=True)
-@click.option("-V", "viewer", is_flag=True, hidden=True)
-@click.option("-A", "autopass", is_flag=True, hidden=True)
+@starting_options
 @pass_settings
-def revert(
-    settings: Settings,
-    domain: str,
-    name: str,
-    paused: bool,
-    attach: bool,
-    _no_wait: bool,
-    _debug: bool,
-    foreground: bool,
-    viewer: bool,
-    autopass: bool,
-) -> None:
+def revert(settings: Settings, domain: str, name: str, paused: bool, attach: bool) -> None:
     """Return DOMAIN, active or stopped, to a snapshot. Its present state is lost.
 
     A snapshot without memory is a power cycle: the domain starts afresh on the disks of the snapshot.
@@ -193,9 +174,6 @@ def revert(
       xlsnap snapshot-revert -p -n before vm
     """
     settings.refuse_dry_run("snapshot-revert")
-    for option, given in (("-F", foreground), ("-V", viewer), ("-A", autopass)):
-        if given:
-            raise InputError(f"option {option} is not supported: {_WITHOUT_SENSE[option]}")
     info = settings.run(lambda toolstack: toolstack.snapshot_revert(domain, name, paused=paused))
     if attach:
         from .console import attach_console
