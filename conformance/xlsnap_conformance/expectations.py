@@ -23,6 +23,7 @@ _UNCHANGED = ("XLS-FAIL-001",)
 
 _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
     Aspect.ACCEPTED: {
+        "create, name like another": ("XLS-TERM-004", "XLS-CREATE-001"),
         "create": ("XLS-CREATE-001", "XLS-TERM-001"),
         "revert": ("XLS-REVERT-011", "XLS-REVERT-009", "XLS-REVERT-010"),
         "delete": ("XLS-DELETE-007", "XLS-DELETE-009"),
@@ -76,7 +77,10 @@ _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
     },
     Aspect.LIST_FAILS: {"stopped": ("XLS-LIST-006",), "any": ("XLS-LIST-001",)},
     Aspect.LIST_ORDER: {"any": ("XLS-LIST-002",)},
-    Aspect.LIST_FIELDS: {"any": ("XLS-LIST-004",)},
+    Aspect.LIST_FIELDS: {
+        "create, disk-only": ("XLS-CREATE-017", "XLS-LIST-004"),
+        "any": ("XLS-LIST-004",),
+    },
     Aspect.LIST_DESCRIPTION: {"any": ("XLS-CREATE-013", "XLS-LIST-005")},
     Aspect.LIST_DISKS: {
         "create, chosen disks": ("XLS-CREATE-015",),
@@ -128,6 +132,7 @@ _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
         "refused": _UNCHANGED,
         "dry run": ("XLS-CREATE-024",),
         "create, disk-only": ("XLS-CREATE-017",),
+        "create, memory at a path": ("XLS-CREATE-016",),
         "delete": ("XLS-DELETE-003", "XLS-DELETE-008"),
         "any": ("XLS-DELETE-008",),
     },
@@ -136,7 +141,7 @@ _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
         "refused": _UNCHANGED,
         "dry run": ("XLS-CREATE-024",),
         "delete": ("XLS-DELETE-004", "XLS-DELETE-008"),
-        "any": ("XLS-DELETE-008",),
+        "any": ("XLS-META-001", "XLS-DELETE-008"),
     },
     Aspect.USER_FILE: {"refused create": ("XLS-CREATE-007", "XLS-MODEL-004"), "any": ("XLS-MODEL-004",)},
 }
@@ -159,8 +164,12 @@ def circumstances(step: Step, before: World, vdev: str | None = None) -> Iterato
             yield "dry run"
         if step.memory == "no":
             yield "create, disk-only"
+        elif step.memory != "yes":
+            yield "create, memory at a path"
         if step.disks is not None:
             yield "create, chosen disks"
+        if step.name is not None and step.name.casefold() in {name.casefold() for name in before.names()}:
+            yield "create, name like another"
     if isinstance(step, do.Revert):
         snapshot = before.find(step.name)
         if snapshot is not None and vdev is not None and vdev not in snapshot.disks:
@@ -174,7 +183,7 @@ def circumstances(step: Step, before: World, vdev: str | None = None) -> Iterato
     if isinstance(step, do.Delete) and step.name.isdecimal():
         yield "delete, number as name"
     yield operation
-    if before.state == "stopped":
+    if before.state == "stopped" or isinstance(step, do.Destroy):
         yield "stopped"
     yield "any"
 

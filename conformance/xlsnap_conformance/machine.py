@@ -1,28 +1,30 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Generated scenarios: a Hypothesis state machine that draws steps, plays them and shrinks what fails.
+"""Generated scenarios: a Hypothesis state machine that draws steps and plays them.
 
-Each rule draws one or two steps and plays them; `scenario.Scenario` does the checking. Words and values
-that the guest writes rise with each write, so that no two states of the guest look alike. The rules are
-weighted so that trees grow deep: deleting and power cycles are rarer than work, create and revert.
+`ACTIONS` says what may happen, and how often; each draws one or more steps and plays them, and
+`scenario.Scenario` does the checking. Words and values that the guest writes rise with each write, so that
+no two states of the guest look alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from . import trace as do
-from .failures import HarnessError
+from .failures import ConformanceFailure, HarnessError
 from .model import ACTIVE, World, possible
 from .profiles import Effort
 from .protocol import DiskChoice
 from .scenario import Scenario
+from .shrink import shrink
 from .subject import Subject
 from .trace import SCRATCH, DiskOf, DomainOf, Step
 from .wording import needed
@@ -46,7 +48,7 @@ EFFORTS: dict[Effort, tuple[int, int]] = {
     Effort.NORMAL: (6, 30),
     Effort.DEEP: (60, 60),
 }
-"""Number of scenarios for each shape, and of rules in each."""
+"""Number of scenarios for each shape, and of actions in each."""
 
 # Names that have been taken for something else: internal ids, options' values, files, other encodings.
 GOOD_NAMES = ("1", "2", "3", "base", "a b", "yes", "base.save", "schnee-☃", "$HOME", "'\"", "d.1", "a%20b")
@@ -54,7 +56,8 @@ BAD_NAMES = ("", ".", "..", "a/b", "-n", "a\nb", "é" * 101, "\x7f")
 KEYS = ("a", "b", "c")
 LBAS = (1, 7, 2047)
 
-_MAX_SNAPSHOTS = 8
+DESCRIPTIONS = (None, "before the upgrade", 'quotes " and \\')
+MAX_SNAPSHOTS = 8
 
 
 class SnapshotMachine(RuleBasedStateMachine):
@@ -113,72 +116,6 @@ class SnapshotMachine(RuleBasedStateMachine):
         """Return the disks that the guest can write to."""
         return [disk for disk in self.world.domain.disks if disk.writable]
 
-    # --- the guest works ----------------------------------------------------------------------------------
-
-    @precondition(lambda self: self.world.state == "running")
-    @rule(key=st.sampled_from(KEYS))
-    def guest_sets(self, key: str) -> None:
-        """The guest changes its memory."""
-        self.play(do.Set(key=key, value=self.unique("v")))
-
-    @precondition(lambda self: self.world.state == "running")
-    @rule(data=st.data(), lba=st.sampled_from(LBAS))
-    def guest_writes(self, data: st.DataObject, lba: int) -> None:
-        """The guest changes a disk."""
-        disk = data.draw(st.sampled_from(self.writable()), label="disk")
-        self.play(do.Write(vdev=disk.vdev, lba=lba, word=self.unique("w")))
-
-    @precondition(lambda self: self.world.state == "running")
-    @rule(key=st.sampled_from(KEYS), lba=st.sampled_from(LBAS))
-    def guest_works(self, key: str, lba: int) -> None:
-        """The guest changes its memory and all its disks."""
-        self.play(do.Set(key=key, value=self.unique("v")))
-        for disk in self.writable():
-            self.play(do.Write(vdev=disk.vdev, lba=lba, word=self.unique("w")))
-
-    # --- the domain's life --------------------------------------------------------------------------------
-
-    @precondition(lambda self: self.world.state in ACTIVE)
-    @rule()
-    def pause_or_unpause(self) -> None:
-        """Pause a running domain, let a paused one run."""
-        self.play(do.Pause() if self.world.state == "running" else do.Unpause())
-
-    @precondition(lambda self: self.world.state == "stopped" or len(self.world.snapshots) >= 2)
-    @rule(power_cycle=st.booleans(), paused=st.booleans())
-    def stop_or_start(self, power_cycle: bool, paused: bool) -> None:
-        """Power cycle or destroy an active domain, start a stopped one."""
-        if self.world.state == "stopped":
-            self.play(do.Start(paused=paused))
-        else:
-            self.play(do.PowerCycle() if power_cycle else do.Destroy())
-
-    # --- snapshots ----------------------------------------------------------------------------------------
-
-    @precondition(lambda self: self.world.state in ACTIVE and len(self.world.snapshots) < _MAX_SNAPSHOTS)
-    @rule(
-        data=st.data(),
-        memory=st.sampled_from(("yes", "no", "path")),
-        description=st.sampled_from((None, "before the upgrade", 'quotes " and \\')),
-        as_config=st.booleans(),
-    )
-    def create(self, data: st.DataObject, memory: str, description: str | None, as_config: bool) -> None:
-        """Take a snapshot, of all disks or of some."""
-        disks = self.choice_of_disks(data)
-        if memory == "no" and disks == ():
-            memory = "yes"
-        if memory == "path":
-            memory = f"{SCRATCH}/{self.unique('memory')}"
-        self.play(
-            do.Create(
-                name=self.fresh_name(data),
-                description=description,
-                memory=memory,
-                disks=disks,
-                as_config=as_config,
-            )
-        )
-
     def choice_of_disks(self, data: st.DataObject) -> tuple[DiskChoice, ...] | None:
         """Draw the disks of a snapshot: all, or a subset of those that can hold one."""
         able = [disk.vdev for disk in self.writable() if disk.format == "qcow2"]
@@ -188,27 +125,115 @@ class SnapshotMachine(RuleBasedStateMachine):
         vdevs = data.draw(st.sets(st.sampled_from(able), min_size=1), label="disks")
         return tuple(DiskChoice(vdev=vdev) for vdev in sorted(vdevs))
 
-    @precondition(lambda self: self.world.snapshots)
-    @rule(data=st.data(), paused=st.sampled_from((False, False, True)))
-    def revert(self, data: st.DataObject, paused: bool) -> None:
-        """Revert to any snapshot."""
-        self.play(do.Revert(name=self.some_snapshot(data), paused=paused))
-
-    @precondition(lambda self: len(self.world.snapshots) >= 2)
     @rule(data=st.data())
-    def delete(self, data: st.DataObject) -> None:
-        """Delete any snapshot."""
-        self.play(do.Delete(name=self.some_snapshot(data)))
+    def act(self, data: st.DataObject) -> None:
+        """Do one thing of those that make sense now.
 
-    # --- requests that must be refused ----------------------------------------------------------------------
+        One rule for all: Hypothesis would leave out some of several rules in each scenario, which is good for
+        thousands of scenarios and bad for the few that real domains allow.
+        """
+        possible_now = [action for action in ACTIONS if action.makes_sense(self.world)]
+        weighted = [action.name for action in possible_now for _ in range(action.weight)]
+        name = data.draw(st.sampled_from(weighted), label="action")
+        next(action for action in possible_now if action.name == name).do(self, data)
 
-    @rule(data=st.data())
-    def bad_request(self, data: st.DataObject) -> None:
-        """Ask for something that must be refused and must change nothing."""
-        make = data.draw(st.sampled_from(sorted(_BAD_REQUESTS)), label="bad request")
-        step = _BAD_REQUESTS[make](self, data)
-        if step is not None and possible(self.world, step):
-            self.play(step)
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that a scenario may do next, and how often it does."""
+
+    name: str
+    weight: int
+    makes_sense: Callable[[World], bool]
+    do: Callable[[SnapshotMachine, st.DataObject], None]
+
+
+def _guest_sets(machine: SnapshotMachine, data: st.DataObject) -> None:
+    key = data.draw(st.sampled_from(KEYS), label="key")
+    machine.play(do.Set(key=key, value=machine.unique("v")))
+
+
+def _guest_writes(machine: SnapshotMachine, data: st.DataObject) -> None:
+    disk = data.draw(st.sampled_from(machine.writable()), label="disk")
+    lba = data.draw(st.sampled_from(LBAS), label="sector")
+    machine.play(do.Write(vdev=disk.vdev, lba=lba, word=machine.unique("w")))
+
+
+def _guest_works(machine: SnapshotMachine, data: st.DataObject) -> None:
+    """The guest changes its memory and all its disks."""
+    _guest_sets(machine, data)
+    lba = data.draw(st.sampled_from(LBAS), label="sector")
+    for disk in machine.writable():
+        machine.play(do.Write(vdev=disk.vdev, lba=lba, word=machine.unique("w")))
+
+
+def _pause_or_unpause(machine: SnapshotMachine, data: st.DataObject) -> None:
+    machine.play(do.Pause() if machine.world.state == "running" else do.Unpause())
+
+
+def _power_cycle(machine: SnapshotMachine, data: st.DataObject) -> None:
+    machine.play(do.PowerCycle())
+
+
+def _stop_or_start(machine: SnapshotMachine, data: st.DataObject) -> None:
+    if machine.world.state != "stopped":
+        machine.play(do.Destroy())
+    else:
+        machine.play(do.Start(paused=data.draw(st.booleans(), label="paused")))
+
+
+def _create(machine: SnapshotMachine, data: st.DataObject) -> None:
+    """Take a snapshot, of all disks or of some."""
+    memory = data.draw(st.sampled_from(("yes", "yes", "no", "path")), label="memory")
+    machine.play(
+        do.Create(
+            name=machine.fresh_name(data),
+            description=data.draw(st.sampled_from(DESCRIPTIONS), label="description"),
+            memory=f"{SCRATCH}/{machine.unique('memory')}" if memory == "path" else memory,
+            disks=machine.choice_of_disks(data),
+            as_config=data.draw(st.booleans(), label="as configuration file"),
+        )
+    )
+
+
+def _revert(machine: SnapshotMachine, data: st.DataObject) -> None:
+    paused = data.draw(st.sampled_from((False, False, False, True)), label="paused")
+    machine.play(do.Revert(name=machine.some_snapshot(data), paused=paused))
+
+
+def _delete(machine: SnapshotMachine, data: st.DataObject) -> None:
+    machine.play(do.Delete(name=machine.some_snapshot(data)))
+
+
+def _bad_request(machine: SnapshotMachine, data: st.DataObject) -> None:
+    """Ask for something that must be refused and must change nothing."""
+    kind = data.draw(st.sampled_from(sorted(_BAD_REQUESTS)), label="bad request")
+    step = _BAD_REQUESTS[kind](machine, data)
+    if step is not None and possible(machine.world, step):
+        machine.play(step)
+
+
+def _running(world: World) -> bool:
+    return world.state == "running"
+
+
+def _active(world: World) -> bool:
+    return world.state in ACTIVE
+
+
+ACTIONS: tuple[Action, ...] = (
+    Action("guest works", 6, _running, _guest_works),
+    Action("guest sets", 1, _running, _guest_sets),
+    Action("guest writes", 1, _running, _guest_writes),
+    Action("create", 5, lambda world: _active(world) and len(world.snapshots) < MAX_SNAPSHOTS, _create),
+    Action("revert", 5, lambda world: bool(world.snapshots), _revert),
+    Action("delete", 2, lambda world: len(world.snapshots) >= 3, _delete),
+    Action("pause or unpause", 2, _active, _pause_or_unpause),
+    Action("power cycle", 1, lambda world: _active(world) and bool(world.snapshots), _power_cycle),
+    Action("stop or start", 1, lambda world: bool(world.snapshots), _stop_or_start),
+    Action("bad request", 2, lambda world: True, _bad_request),
+)
+"""What a scenario may do; the weights make trees grow deep before they are cut."""
 
 
 def _duplicate(machine: SnapshotMachine, data: st.DataObject) -> Step | None:
@@ -253,7 +278,7 @@ _BAD_REQUESTS: dict[str, Callable[[SnapshotMachine, Any], Step | None]] = {
 }
 
 
-def search(subject: Subject, shape: str, *, seed: int, effort: Effort, shrink: bool = True) -> int:
+def search(subject: Subject, shape: str, *, seed: int, effort: Effort) -> int:
     """Generate scenarios for a domain of this shape; return the number of observations that were compared.
 
     :param seed: the same seed gives the same scenarios.
@@ -271,19 +296,21 @@ def search(subject: Subject, shape: str, *, seed: int, effort: Effort, shrink: b
             super().teardown()
             checks += self.scenario.checks
 
-    phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     chosen = settings(
         max_examples=examples,
         stateful_step_count=steps,
         deadline=None,
         database=None,
-        phases=phases,
+        phases=(Phase.generate,),  # `shrink` needs far fewer domains than Hypothesis's shrinking
         report_multiple_bugs=False,
         print_blob=False,
+        verbosity=Verbosity.quiet,
         suppress_health_check=list(HealthCheck),
     )
     try:
         run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=chosen)
+    except ConformanceFailure as failure:
+        raise shrink(failure, subject) from None
     except Flaky as error:
         raise HarnessError(f"a failure could not be repeated: {error}") from error
     return checks

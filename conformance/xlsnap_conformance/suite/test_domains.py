@@ -177,7 +177,6 @@ class _Counting:
             while not self._stop.is_set():
                 for disk in self._disks:
                     self._guest.write(disk, 5, f"n{self.count + 1}")
-                self._guest.flush()
                 self._guest.set("count", str(self.count + 1))
                 self.count += 1
         except Exception as error:  # told to the test, which runs in another thread

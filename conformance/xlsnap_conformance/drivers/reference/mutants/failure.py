@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Toolstacks that fail in the wrong way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xlsnap import errors
+from xlsnap.steps import DiskImage
+from xlsnap.toolstack import Toolstack
+
+from .catalogue import mutant, wrap
+
+
+@mutant("XLS-FAIL-003")
+def wrong_input_is_a_host_failure() -> None:
+    """Every error is told to be the host's."""
+    errors.InputError.kind = "host"
+    errors.DomainStateError.kind = "host"
+
+
+@mutant("XLS-MODEL-004", bug="OpenStack Nova 1732428: what was not made by it is removed")
+def foreign_tag_removed() -> None:
+    """A failing create removes all tags of its name, whoever has made them."""
+
+    async def create(original: Any, self: Toolstack, ref: str, request: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, ref, request, **kwargs)
+        except errors.XlsnapError:
+            record = self.resolve(ref)
+            disks = [DiskImage(str(disk.vdev), str(disk.target), disk.format) for disk in record.config.disks]
+            if request.name and request.name not in self.store.snapshots(record.uuid):
+                async with self.operating(record.uuid) as run:
+                    qcow2 = [disk for disk in disks if disk.format == "qcow2"]
+                    await self.host.drop_disk_snapshots(run.record, request.name, qcow2)
+            raise
+
+    wrap(Toolstack, "snapshot_create", create)

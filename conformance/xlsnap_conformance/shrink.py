@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Make a trace that fails as small as it can be: leave out steps, then what the steps say beyond need.
+
+A domain must be started for each try. So this works on traces and asks the model which steps still make
+sense; Hypothesis's own shrinking works on the draws behind the steps and wastes many more tries.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from . import trace as do
+from .failures import ConformanceFailure, HarnessError
+from .model import World, apply, possible
+from .scenario import replay
+from .subject import Subject
+from .trace import Step, Trace
+
+DEFAULT_SECONDS = 60.0
+
+
+def shrink(
+    failure: ConformanceFailure, subject: Subject, *, seconds: float = DEFAULT_SECONDS
+) -> ConformanceFailure:
+    """Return a failure that breaks the same first clause, by as small a trace as is found within `seconds`.
+
+    The result is `failure` itself if nothing smaller fails so.
+    """
+    search = _Search(failure, subject, time.monotonic() + seconds)
+    while search.improve(_fewer_steps) or search.improve(_fewer_disks) or search.improve(_plainer_steps):
+        pass
+    return search.best
+
+
+class _Search:
+    def __init__(self, failure: ConformanceFailure, subject: Subject, end: float) -> None:
+        self.best = failure
+        self.subject = subject
+        self.end = end
+        self.tried: set[bytes] = set()
+
+    def improve(self, candidates: Callable[[Trace], Iterator[Trace]]) -> bool:
+        """Try what a function makes of the best trace until one fails in the same way; say if one did."""
+        trace = self.best.trace
+        if trace is None:
+            return False
+        for candidate in candidates(msgspec.structs.replace(trace, failure=None)):
+            if time.monotonic() > self.end:
+                return False
+            if self._fails(candidate):
+                return True
+        return False
+
+    def _fails(self, candidate: Trace) -> bool:
+        key = msgspec.json.encode(candidate)
+        if key in self.tried or not makes_sense(candidate):
+            return False
+        self.tried.add(key)
+        try:
+            replay(candidate, self.subject)
+        except ConformanceFailure as failure:
+            if failure.clause_ids[:1] == self.best.clause_ids[:1]:
+                self.best = failure
+                return True
+        except HarnessError:
+            self.end = 0.0  # what was found so far is worth more than what broke the search
+        return False
+
+
+def makes_sense(trace: Trace) -> bool:
+    """Say whether all steps of a trace are possible, and those are refused that say so."""
+    world = World(trace.domain)
+    for step in trace.steps:
+        if not possible(world, step):
+            return False
+        outcome = apply(world, step)
+        if (outcome.refused is None) != (step.refused is None):
+            return False
+        world = outcome.after
+    return True
+
+
+def _fewer_steps(trace: Trace) -> Iterator[Trace]:
+    """Yield the trace without some of its steps: half of them, a quarter, …, one; never without the last."""
+    size = max(1, (len(trace.steps) - 1) // 2)
+    while size:
+        for start in range(max(0, len(trace.steps) - 1 - size), -1, -size):
+            kept = trace.steps[:start] + trace.steps[min(start + size, len(trace.steps) - 1) :]
+            if len(kept) < len(trace.steps):
+                yield msgspec.structs.replace(trace, steps=kept)
+        size //= 2
+
+
+def _fewer_disks(trace: Trace) -> Iterator[Trace]:
+    """Yield the trace with one disk less, without the steps that need it."""
+    for gone in trace.domain.disks[1:]:
+        disks = tuple(disk for disk in trace.domain.disks if disk is not gone)
+        steps = tuple(step for step in trace.steps if not _needs(step, gone.vdev))
+        domain = msgspec.structs.replace(trace.domain, disks=disks)
+        yield msgspec.structs.replace(trace, domain=domain, steps=steps)
+
+
+def _needs(step: Step, vdev: str) -> bool:
+    if isinstance(step, do.Create):
+        return any(disk.vdev == vdev for disk in step.disks or ())
+    return getattr(step, "vdev", None) == vdev or getattr(step, "what", None) == vdev
+
+
+_PLAIN: dict[str, object] = {
+    "description": None,
+    "as_config": False,
+    "disks": None,
+    "memory": "yes",
+    "paused": False,
+}
+"""Members of steps, and the value that says least."""
+
+
+def _plainer_steps(trace: Trace) -> Iterator[Trace]:
+    """Yield the trace with one member of one step as plain as can be."""
+    for index, step in enumerate(trace.steps):
+        for member, plain in _PLAIN.items():
+            if getattr(step, member, plain) != plain:
+                plainer = msgspec.structs.replace(step, **{member: plain})
+                steps = (*trace.steps[:index], plainer, *trace.steps[index + 1 :])
+                yield msgspec.structs.replace(trace, steps=steps)

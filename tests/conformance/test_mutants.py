@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The suite can fail: it catches every mutant by a clause of its own, and lets the reference pass.
+
+Each mutant meets the scenarios that are for its clauses, the shortest first, or the test in `BY_TEST`.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from xlsnap_conformance import machine, suite
+from xlsnap_conformance.clauses import load_clauses
+from xlsnap_conformance.drivers.reference.mutants import CATALOGUE
+from xlsnap_conformance.expectations import METADATA_CLAUSES, clauses_of
+from xlsnap_conformance.failures import ConformanceFailure
+from xlsnap_conformance.fence import Fence
+from xlsnap_conformance.profiles import Effort
+from xlsnap_conformance.scenario import replay
+from xlsnap_conformance.subject import Subject
+from xlsnap_conformance.trace import Trace, load
+
+TRACES = [load(path) for path in sorted((Path(suite.__file__).parent / "scenarios").glob("*.json"))]
+
+BY_TEST = {
+    "guest-runs-between": "test_domains.py::test_memory_and_disk_are_of_one_instant",
+    "unknown-domain-is-empty": "test_refusals.py::test_unknown_domain[list]",
+}
+"""Mutants that no scenario can tell from the reference, and the test of the suite that can."""
+
+
+def traces_for(clauses: tuple[str, ...]) -> list[Trace]:
+    """Return the traces that can break one of the clauses, those that are for it first."""
+    wanted = set(clauses)
+    able = [trace for trace in TRACES if wanted & {*clauses_of(trace), *METADATA_CLAUSES}]
+    return sorted(able, key=lambda trace: (not wanted & set(trace.clauses), len(trace.steps)))
+
+
+def failure_of(trace: Trace, subject: Subject) -> ConformanceFailure | None:
+    try:
+        replay(trace, subject)
+    except ConformanceFailure as failure:
+        return failure
+    return None
+
+
+@pytest.fixture(scope="module")
+def reference() -> Iterator[Subject]:
+    with Fence() as fence, Subject("reference", fence) as subject:
+        yield subject
+
+
+def test_catalogue() -> None:
+    assert len(CATALOGUE) >= 14
+    assert BY_TEST.keys() <= CATALOGUE.keys()
+    known = load_clauses()
+    for mutant in CATALOGUE.values():
+        assert mutant.clauses
+        assert set(mutant.clauses) <= known.keys()
+        assert mutant.description.endswith(".")
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if name not in BY_TEST])
+def test_mutant_is_caught_by_a_clause_of_its_own(name: str) -> None:
+    mutant = CATALOGUE[name]
+    with Fence() as fence, Subject(f"reference --mutant {name}", fence) as subject:
+        assert name in subject.name
+        for trace in traces_for(mutant.clauses):
+            failure = failure_of(trace, subject)
+            if failure is not None:
+                break
+        else:
+            pytest.fail(f"mutant {name} survives: {mutant.description}")
+    assert set(failure.clause_ids) & set(mutant.clauses), f"caught, but by {failure}"
+    assert failure.trace is not None
+    assert failure.trace.failure is not None
+    assert failure.trace.failure.step == len(failure.trace.steps)
+
+
+@pytest.mark.parametrize("name", BY_TEST)
+def test_mutant_is_caught_by_a_test_of_the_suite(name: str, tmp_path: Path) -> None:
+    def broken(driver: str, report: Path) -> set[str]:
+        test = f"{Path(suite.__file__).parent}/{BY_TEST[name]}"
+        command = [sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider"]
+        command += ["-p", "xlsnap_conformance.plugin", "--profile", "all", "--driver", driver]
+        command += ["--report", str(report), "-n", "0", test]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+        (result,) = json.loads((report / "report.json").read_text())["tests"]
+        assert result["status"] in ("pass", "fail"), done.stdout
+        return set(result.get("broken", ()))
+
+    assert not broken("reference", tmp_path / "reference")
+    assert broken(f"reference --mutant {name}", tmp_path / "mutant") & set(CATALOGUE[name].clauses)
+
+
+@pytest.mark.parametrize(
+    "title", ["Memory and all disks come back", "A create that fails leaves nothing behind"]
+)
+def test_the_reference_passes(title: str, reference: Subject) -> None:
+    (trace,) = [trace for trace in TRACES if trace.title.startswith(title)]
+    assert failure_of(trace, reference) is None
+
+
+def test_generated_scenarios_find_a_mutant_and_shrink_it(reference: Subject) -> None:
+    name = "wrong-memory-after-revert"
+    with Fence() as fence, Subject(f"reference --mutant {name}", fence) as subject:
+        with pytest.raises(ConformanceFailure) as caught:
+            machine.search(subject, "one-disk", seed=1, effort=Effort.NORMAL)
+        trace = caught.value.trace
+        assert trace is not None
+        assert "XLS-REVERT-003" in caught.value.clause_ids
+        assert len(trace.steps) <= 6, trace.describe_steps()
+        again = failure_of(trace, subject)
+        assert again is not None
+        assert again.clause_ids == caught.value.clause_ids
+    assert failure_of(trace, reference) is None
+
+
+def test_the_same_seed_gives_the_same_scenarios(reference: Subject) -> None:
+    first, again = (machine.search(reference, "two-disks", seed=7, effort=Effort.QUICK) for _ in range(2))
+    assert first == again > 20
