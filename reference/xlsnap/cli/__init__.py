@@ -96,7 +96,7 @@ Exit status: 0 done; 2 your input; 3 the domain's state; 4 the host failed; 70 o
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=False,
 )
-@click.option("-v", "verbose", is_flag=True, help="Show a traceback when the host or this program fails.")
+@click.option("-v", "verbose", is_flag=True, help="Show what goes on, and a traceback when something fails.")
 @click.option("-N", "dry_run", is_flag=True, help="Dry run: check everything, change nothing.")
 @click.option("-f", "force", is_flag=True, expose_value=False, help="Accepted for xl's sake; no effect.")
 @click.option(
@@ -121,6 +121,7 @@ def cli(context: click.Context, verbose: bool, dry_run: bool, root: str | None, 
         root=StateRoot.at(root) if root is not None else StateRoot.default(),
         accelerator=accelerator,
         dry_run=dry_run,
+        verbose=verbose,
     )
 
 

@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     root: StateRoot
     accelerator: str = "auto"
     dry_run: bool = False
+    verbose: bool = False
 
     def run(self, action: Callable[[Toolstack], Awaitable[T]]) -> T:
         """Carry out an operation of the toolstack.
@@ -49,9 +50,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         :raise Terminated: on a signal, KeyboardInterrupt: on Ctrl-C; the operation is undone then.
         """
         import asyncio
+        import logging
 
         from ..toolstack import Toolstack
 
+        # Libraries log what they then raise, or what an interrupted operation left running.
+        logging.basicConfig(level=logging.DEBUG if self.verbose else logging.CRITICAL + 1)
         received: list[int] = []
 
         async def operate() -> T:
