@@ -77,6 +77,7 @@ class Probe:
     def ping(self) -> None:
         """Wait until the guest answers."""
         self.request("ping", repeat=True)
+        self._awake = True
 
     def info(self) -> str:
         """Return the guest's version and how it was booted: ``probe2 boot=r``."""
@@ -203,7 +204,6 @@ class Probe:
         """Wait until the guest has booted, once a connection: what it is sent before may get lost."""
         if not self._awake:
             self.ping()
-            self._awake = True
 
     # --- the line ---------------------------------------------------------------------------------------
 
