@@ -116,7 +116,7 @@ def test_all_memory_comes_back(scenario: Scenario, need: Need, tell: Tell) -> No
 
 @pytest.mark.clauses("XLS-CREATE-022")
 def test_memory_and_disk_are_of_one_instant(new_scenario: NewScenario, need: Need, tell: Tell) -> None:
-    """A guest that counts on disk first and in memory then is never seen ahead in memory."""
+    """A guest that counts on its disks and then in memory: a snapshot never has memory ahead of a disk."""
     need("memory")
     need("revert")
     scenario = new_scenario(DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="xvda"))))

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Any
 
 from xlsnap import executor, names, plan, steps, store
 from xlsnap.domain import RunState
+from xlsnap.qemu import QemuHost
 from xlsnap.steps import Plan, PlannedStep
 from xlsnap.toolstack import Toolstack
 
@@ -208,18 +210,23 @@ def memory_always_written() -> None:
     wrap(Toolstack, "snapshot_create", create)
 
 
-@mutant("XLS-CREATE-022", bug="a guest that runs between its disk snapshots and the save of its memory")
+@mutant("XLS-CREATE-022")
 def guest_runs_between() -> None:
-    """The guest runs on between the snapshots of its disks and the save of its memory."""
+    """The guest runs on for 50 ms between the snapshots of its disks and the save of its memory."""
 
     def resume_early(planned: list[PlannedStep]) -> list[PlannedStep]:
-        early = [PlannedStep(steps.ResumeDomain())]
         taken = [isinstance(step.do, steps.TakeDiskSnapshots) for step in planned]
-        running = any(isinstance(step.do, steps.PauseDomain) for step in planned)
-        at = taken.index(True) + 1 if running and any(taken) else len(planned)
-        return [*planned[:at], *(early if running else []), *planned[at:]]
+        if not any(taken) or not any(isinstance(step.do, steps.PauseDomain) for step in planned):
+            return planned
+        after = taken.index(True) + 1
+        return [*planned[:after], PlannedStep(steps.ResumeDomain()), *planned[after:]]
+
+    async def save_late(original: Any, *args: Any) -> None:
+        await asyncio.sleep(0.05)
+        await original(*args)
 
     edit_steps("plan_create", resume_early)
+    wrap(QemuHost, "save_memory", save_late)
 
 
 @mutant("XLS-TERM-001")
