@@ -21,7 +21,7 @@ def places(text: str | bytes) -> list[tuple[int, int]]:
 
 
 # The text of each mistake, the column of the caret in line 1, and what the message and the hint must say.
-MISTAKES = {
+MISTAKES: dict[str, tuple[str | bytes, int, str, str | None]] = {
     "byte-order mark": (b"\xef\xbb\xbfa=1\n", 1, "byte-order mark", "UTF-8 without"),
     "UTF-16": ("a=1\n".encode("utf-16-le"), 2, "NUL byte", "text file"),
     "UTF-16 with a mark": ("a=1\n".encode("utf-16"), 1, "byte-order mark", "UTF-8"),

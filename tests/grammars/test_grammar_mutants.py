@@ -161,7 +161,10 @@ MUTANTS: dict[str, Break] = {
         disk.DiskReading,
         "set_prefix",
         lambda set_prefix: (
-            lambda self, name, position: (set_prefix(self, name, position), setattr(self, "prefixed", False))
+            lambda self, name, position: (
+                set_prefix(self, name, position),
+                self.__setattr__("prefixed", False),
+            )
         ),
     ),
     "vdev:type not split": attribute(

@@ -235,7 +235,7 @@ BOOTS = {
 
 @pytest.mark.parametrize(("path", "arguments"), BOOTS.values(), ids=BOOTS)
 def test_every_way_to_boot(start: Any, path: str, arguments: tuple[str, ...]) -> None:
-    images = {kind: str(guest.image(kind)) for kind in ("rom", "disk", "iso")}  # type: ignore[arg-type]
+    images = {kind: str(guest.image(kind)) for kind in ("rom", "disk", "iso")}
     machine = start(boot=tuple(item.format(**images) for item in arguments))
     assert machine.probe.info() == f"probe2 boot={path}"
     machine.probe.set("a", "1")

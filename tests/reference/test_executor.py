@@ -49,7 +49,7 @@ def run(tmp_path: Path, *fails: str) -> tuple[Executor, RecordingHost]:
     record = DomainRecord(uuid=UUID, name="d1", config=DomainConfig(name="d1", uuid=UUID))
     store = Store(StateRoot.at(tmp_path))
     store.write_record(record)
-    return Executor(host, store, record), host  # type: ignore[arg-type]
+    return Executor(host, store, record), host
 
 
 def plan(*steps: AnyStep | tuple[AnyStep, AnyStep], irrevocable_after: int | None = None) -> Plan:

@@ -145,9 +145,9 @@ def test_all_writable_disks_are_chosen_unless_some_are_named() -> None:
     ],
 )
 def test_disks_that_cannot_be_chosen(wanted: list[str] | None, reason: str) -> None:
-    disks = wanted and tuple(
-        SnapshotDisk(vdev=vdev, type="internal", target=None, format=None) for vdev in wanted
-    )
+    disks = None
+    if wanted is not None:
+        disks = tuple(SnapshotDisk(vdev=vdev, type="internal", target=None, format=None) for vdev in wanted)
     with pytest.raises(DiskChoiceError, match=reason):
         make(domain(HDA, RAW, READ_ONLY), SnapshotRequest(name="s", disks=disks))
 
