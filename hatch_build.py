@@ -22,6 +22,8 @@ class ProbeGuestHook(BuildHookInterface[Any]):
             return
         guest = _guest_build(Path(self.root))
         guest.build()
+        if version == "standard":  # an editable install reads the specification where it stands
+            build_data["force_include"]["spec"] = "xlsnap_conformance/spec"
         build_data["artifacts"].extend(f"/{path}" for path in _images(Path(self.root), guest))
 
 

@@ -134,7 +134,7 @@ def test_recovery_takes_back_every_step_that_had_begun(tmp_path: Path, begun: in
 def test_a_bug_in_a_step_is_undone_like_a_failure(tmp_path: Path) -> None:
     executor, host = run(tmp_path)
     broken = do.SyncFile(path="\0")
-    with pytest.raises(ValueError, match="null byte"):
+    with pytest.raises(ValueError, match="null"):
         asyncio.run(executor.execute(plan(PAUSE, broken)))
     assert host.calls == ["pause", "resume"]
 
