@@ -84,6 +84,6 @@ def config_or_domain(
 def snapshots(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a snapshot: of the domain if it is given already, else of all domains."""
     store = _store(context)
-    domain = context.params.get("domain")
+    domain = context.params.get("domain") or next(iter(context.args), None)  # after a bare -n click leaves it
     uuids = [store.find(domain)] if domain else [key.uuid for key in store.domain_keys()]
     return _starting(incomplete, sorted({name for uuid in uuids for name in store.snapshots(uuid)}))
