@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The README of the reference toolstack: its commands and its Python example work as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from xlsnap.errors import DomainStateError, HostError, InputError, InternalError
+
+if TYPE_CHECKING:
+    from tests.reference.conftest import Shell
+
+README = Path(__file__).parents[2] / "reference" / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def home(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory that the examples think of, with the probe guest in place of a big one."""
+    shell.do("destroy", "vm")
+    (rom,) = re.findall(r"^bios_path_override.*$", Path(shell.config).read_text(), re.MULTILINE)
+    config = blocks("")[0].replace("memory = 64", "memory = 1")
+    shell.file("guest.cfg", f"{config}{rom}\n")
+    shell.file("snapshot.conf", 'name = "night"\nmemory = "yes"\n')
+    shell.image("guest.qcow2", "qcow2")
+    monkeypatch.chdir(shell.directory)
+    return shell.directory
+
+
+def test_the_commands(shell: Shell, home: Path) -> None:
+    lines = "".join(blocks("console")).splitlines()
+    assert len(lines) > 10
+    for line in lines:
+        assert line.startswith("$ xlsnap ")
+        shell.do(*shlex.split(line)[2:])
+    assert re.search("^guest +- ", shell.do("list", "--all"), re.MULTILINE)
+
+
+def test_the_python_example(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = blocks("python")
+    (expected,) = blocks("text")
+    monkeypatch.setenv("XLSNAP_ROOT", str(shell.root.path))
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (expected, "")
+    assert shell.pids() == []
+
+
+def test_the_exit_statuses() -> None:
+    documented = {int(status) for status in re.findall(r"^\| (\d+) \|", README.read_text(), re.MULTILINE)}
+    kinds = (InputError, DomainStateError, HostError, InternalError)
+    assert documented == {0, *(kind.exit_code for kind in kinds)}
+
+
+def test_the_modules() -> None:
+    package = README.parent / "xlsnap"
+    there = {path.stem for path in package.glob("*.py") if path.stem != "__init__"}
+    there |= {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    section = README.read_text().partition("## Modules")[2]
+    assert {
+        name for row in re.findall(r"^\| (`.*?) \|", section, re.M) for name in re.findall("`(.*?)`", row)
+    } == there
