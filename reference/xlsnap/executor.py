@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -61,16 +61,23 @@ class Executor:
     async def recover(self, interrupted: Interrupted) -> None:
         """Undo an operation whose process died, or finish it if there is no way back.
 
-        A step that had begun may have taken effect; steps and their undoing cope with both.
+        A step that had begun may have taken effect; steps and their undoing cope with both. A snapshot that
+        exists is not taken back: somebody may have seen it in the list.
         """
         plan = interrupted.plan
+        committed = plan.after_commit
         if plan.is_irrevocable(interrupted.begun):
-            for step in plan.irrevocable_steps:
-                await self.perform(step.do)
+            to_do: Sequence[AnyStep] = [step.do for step in plan.irrevocable_steps]
+        elif (
+            committed is not None
+            and interrupted.begun >= committed
+            and plan.snapshot in self.store.snapshots(self.record.uuid)
+        ):
+            to_do = [step.do for step in plan.steps[committed:]]
         else:
-            for step in reversed(plan.steps[: interrupted.begun]):
-                if step.undo is not None:
-                    await self.perform(step.undo)
+            to_do = [step.undo for step in reversed(plan.steps[: interrupted.begun]) if step.undo is not None]
+        for step in to_do:
+            await self.perform(step)
         Journal(self.paths.journal).clear()
 
     async def perform(self, step: AnyStep) -> None:

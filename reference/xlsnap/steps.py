@@ -188,6 +188,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.irrevocable_after is not None and taken >= self.irrevocable_after
 
     @property
+    def after_commit(self) -> int | None:
+        """The number of steps up to the one that makes a snapshot exist, or None if the plan has none."""
+        kinds = [type(step.do) for step in self.steps]
+        return kinds.index(WriteMetadata) + 1 if WriteMetadata in kinds else None
+
+    @property
     def irrevocable_steps(self) -> tuple[PlannedStep, ...]:
         """The steps that recovery repeats to finish the operation, from the one that cannot be taken back.
 

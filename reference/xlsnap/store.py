@@ -219,7 +219,8 @@ class Store:
         """Remove the metadata of a snapshot, hidden or not; once more is no error."""
         for path in (paths.metadata(name), paths.hidden_metadata(name)):
             path.unlink(missing_ok=True)
-        sync_directory(paths.snapshots)
+        if paths.snapshots.is_dir():
+            sync_directory(paths.snapshots)
 
     # --- locks ------------------------------------------------------------------------------------------
 

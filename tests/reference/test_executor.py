@@ -131,6 +131,22 @@ def test_recovery_takes_back_every_step_that_had_begun(tmp_path: Path, begun: in
     assert host.calls == calls
 
 
+WRITE = (do.WriteMetadata(name="s", content='{"name": "s"}'), do.ForgetMetadata(name="s"))
+
+
+@pytest.mark.parametrize(("listed", "calls"), [(False, ["drop_disk_snapshots"]), (True, ["pause"])])
+def test_recovery_finishes_a_snapshot_that_is_listed(tmp_path: Path, listed: bool, calls: list[str]) -> None:
+    """The toolstack died while it wrote the metadata: before the rename, or after it."""
+    executor, host = run(tmp_path)
+    create = plan((TAKE, DROP), WRITE, do.PauseDomain())
+    Journal(executor.paths.journal).open(create)
+    if listed:
+        asyncio.run(executor.perform(WRITE[0]))
+    asyncio.run(executor.recover(Interrupted(create, 2)))
+    assert host.calls == calls
+    assert list(executor.store.snapshots(UUID)) == (["s"] if listed else [])
+
+
 def test_a_bug_in_a_step_is_undone_like_a_failure(tmp_path: Path) -> None:
     executor, host = run(tmp_path)
     broken = do.SyncFile(path="\0")
