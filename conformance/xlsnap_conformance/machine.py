@@ -45,7 +45,7 @@ SHAPES: dict[str, DomainOf] = {
 
 EFFORTS: dict[Effort, tuple[int, int]] = {
     Effort.QUICK: (2, 15),
-    Effort.NORMAL: (6, 30),
+    Effort.NORMAL: (8, 30),
     Effort.DEEP: (60, 60),
 }
 """Number of scenarios for each shape, and of actions in each."""

@@ -7,13 +7,9 @@ difference raises `ConformanceFailure` with the clauses that are broken and the 
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -22,19 +18,14 @@ from . import protocol as p
 from . import trace as do
 from .expectations import broken_clauses
 from .failures import ConformanceFailure, HarnessError, ImplementationError
-from .guest import Probe, ProbeClosed, ProbeError, ProbeTimeout, disk_number
+from .guest import ProbeClosed, ProbeError, ProbeTimeout
+from .live import LiveDomain
 from .model import Outcome, World
 from .oracles import Aspect, Finding, guest, images, leftovers, listing, metadata
-from .snapshot_conf import text_of
-from .subject import Subject, qemu_img
+from .protocol import R
+from .subject import Subject
 from .trace import DomainOf, Failure, Step, Trace
 from .wording import describe, needed
-
-PROBE_SECONDS = 5.0
-"""How long the guest may take for one answer."""
-
-STATE_SECONDS = 5.0
-"""How long a domain may take to be seen in a new state."""
 
 
 class Unsupported(Exception):
@@ -44,33 +35,23 @@ class Unsupported(Exception):
 class Scenario:
     """A domain, its model, and the steps so far. A context manager: leaving it removes the domain.
 
+    :ivar domain: the real domain.
     :ivar world: the domain as it must be now.
+    :ivar before: as it had to be before the last step.
     :ivar steps: what was done, with the refusals that were right.
     :ivar checks: number of observations that were compared with the model.
     """
 
-    def __init__(self, subject: Subject, domain: DomainOf, *, title: str = "") -> None:
+    def __init__(self, subject: Subject, description: DomainOf, *, title: str = "") -> None:
         self.subject = subject
         self.title = title
-        self.world = World(domain)
+        self.domain = LiveDomain(subject, description)
+        self.world = World(description)
         self.before = self.world
         self.steps: list[Step] = []
         self.checks = 0
-        self.name = subject.fence.new_name()
-        self.uuid = str(uuid.uuid4())
-        self.scratch = subject.fence.new_directory(self.name)
-        self.images: dict[str, Path] = {}
-        self._probe: Probe | None = None
-        self._keys: dict[str, None] = {}
-        self._sectors: dict[tuple[str, int], None] = {}
-        self._unflushed = False
-        self._times: dict[str, tuple[int, int]] = {}
-        self._metadata: Path | None = None
         self._tags: dict[tuple[str, str], str] = {}
-        self._chosen: str | None = None
         self._ignored: set[str] = set()
-        vdevs = [disk.vdev for disk in domain.disks]
-        self.disk_number_of = {vdev: disk_number(vdev, vdevs) for vdev in vdevs}
 
     def __enter__(self) -> Scenario:
         try:
@@ -83,38 +64,23 @@ class Scenario:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    # --- life -----------------------------------------------------------------------------------------------
-
     def begin(self) -> None:
-        """Make the images and start the domain.
+        """Start the domain.
 
-        :raise HarnessError: if the domain does not come up: then nothing can be said.
+        :raise HarnessError: if it does not come up: then nothing can be said.
         """
-        self.images = {
-            disk.vdev: self.subject.new_image(disk, self.scratch) for disk in self.world.domain.disks
-        }
-        try:
-            self._start(paused=False)
-            self.guest().ping()
-        except (ImplementationError, ProbeError, ProbeTimeout, ProbeClosed) as error:
-            raise HarnessError(f"the domain for the scenario did not come up: {error}") from error
-
-    def close(self) -> None:
-        """Destroy the domain, delete its snapshots, remove its images."""
-        self.reconnect()
-        with contextlib.suppress(ImplementationError, HarnessError):
-            if self._observed_state() not in ("absent", "stopped"):
-                self.subject.call(p.DomainDestroy(domain=self.name))
-            for snapshot in self.subject.call(p.SnapshotList(domain=self.name)).snapshots:
-                self.subject.call(p.SnapshotDelete(domain=self.name, name=snapshot.name))
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.domain.begin()
 
     def finish(self) -> None:
         """Look at everything, stop the domain, and let `qemu-img check` judge its images."""
         self.play(do.Check())
         if self.world.state != "stopped":
             self.play(do.Destroy())
-        self._judge(images.check_deeply(self.world, self.images), do.Check())
+        self._judge(images.check_deeply(self.world, self.domain.images), do.Check())
+
+    def close(self) -> None:
+        """Remove the domain and all that belongs to it."""
+        self.domain.close()
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -136,27 +102,25 @@ class Scenario:
             raise HarnessError(f"step {len(self.steps) + 1} says {step.refused!r}, the model {expected!r}")
         step = msgspec.structs.replace(step, refused=expected)
         self.steps.append(step)
-        self._chosen = None
-        error = self._attempt(step)
+        name, error = self._attempt(step)
         self._judge_answer(step, outcome, error)
         self.world = outcome.after
-        if isinstance(step, do.Create) and outcome.refused is None:
-            self.world = model.apply(self.before, step, chosen=self._chosen).after
-            self._judge(self._name_findings(step), step)
+        if isinstance(step, do.Create) and name is not None:
+            self.world = model.apply(self.before, step, chosen=name).after
+            self._judge(self._name_findings(step, name), step)
         self._judge(self._observations(step), step)
 
-    def _attempt(self, step: Step) -> ImplementationError | None:
-        """Do a step; return the refusal if there is one."""
+    def _attempt(self, step: Step) -> tuple[str | None, ImplementationError | None]:
+        """Do a step; return the name that a snapshot got, or the refusal."""
         try:
-            self._flush(step)
-            _PERFORM[type(step)](self, step)
+            return self.domain.perform(step, self.world), None
         except ImplementationError as error:
-            return error
+            return None, error
         except (ProbeTimeout, ProbeClosed) as error:
             self._fail_silent_guest(step, error)
         except ProbeError as error:
             self._judge([Finding(Aspect.SECTORS, "the guest cannot use its disk", "done", str(error))], step)
-        return None
+        return None, None
 
     def _judge_answer(self, step: Step, outcome: Outcome, error: ImplementationError | None) -> None:
         refused = outcome.refused
@@ -188,18 +152,30 @@ class Scenario:
         :raise ConformanceFailure: if it is accepted, refused for another reason, or changes something.
         """
         refused = model.Refused(kinds, clause, reason)
-        text = ""
         error: ImplementationError | None = None
         self.before = self.world
-        self.reconnect()
+        self.domain.reconnect()
         try:
             self.subject.call(request)
         except ImplementationError as refusal:
-            error, text = refusal, refusal.message
+            error = refusal
         step = do.Check(refused=kinds[0])
         self._judge_answer(step, Outcome(self.world, refused), error)
         self._judge(self._observations(step), step)
-        return text
+        return str(error)
+
+    def accepts(self, request: p.Request[R], clauses: tuple[str, ...]) -> R:
+        """Send a request that must be carried out, and return its result.
+
+        For what steps cannot say. The model does not hear of it: what it changes must be undone.
+
+        :raise ConformanceFailure: if it is refused.
+        """
+        self.checks += 1
+        try:
+            return self.subject.call(request)
+        except ImplementationError as error:
+            self._fail(clauses, f"{type(request).__name__} was refused", "done", str(error))
 
     # --- looking --------------------------------------------------------------------------------------------
 
@@ -214,7 +190,7 @@ class Scenario:
             yield from self._snapshot_findings()
         if self.world.state == "running":
             yield from self._guest_findings(step)
-        yield from images.check(self.world, self.images, self._tags)
+        yield from images.check(self.world, self.domain.images, self._tags)
         if isinstance(step, do.Check):
             yield from self._identity_findings()
 
@@ -222,14 +198,16 @@ class Scenario:
         expected: tuple[str, ...] = (self.world.state,)
         if self.world.state == "stopped" and not self.world.snapshots:
             expected = ("stopped", "absent")  # nothing is left to remember it for
-        observed = self._observed_state()
+        observed = self.domain.state()
         if observed not in expected:
-            yield Finding(Aspect.RUN_STATE, f"the domain is {observed}", expected[0], observed)
+            yield Finding(
+                Aspect.RUN_STATE, f"the domain is {observed}, not {expected[0]}", expected[0], observed
+            )
 
     def expect_memory(self, checksum: str, clause: str, summary: str) -> None:
         """Compare the guest's large memory area with a checksum that it gave before."""
         self.checks += 1
-        observed = self.guest().memory_sum()
+        observed = self.domain.guest().memory_sum()
         if observed != checksum:
             self._fail((clause,), summary, checksum, observed)
 
@@ -238,25 +216,27 @@ class Scenario:
         self._ignored.add(path.name)
 
     def _snapshot_findings(self) -> Iterator[Finding]:
+        domain = self.domain
         stopped = self.world.state == "stopped"
         if not stopped or (self.world.snapshots and "list-stopped" in self.subject.capabilities):
             try:
-                listed = self.subject.call(p.SnapshotList(domain=self.name)).snapshots
+                listed = self.subject.call(p.SnapshotList(domain=self.domain.name)).snapshots
             except ImplementationError as error:
                 yield Finding(
                     Aspect.LIST_FAILS, "the snapshots cannot be listed", self.world.names(), str(error)
                 )
                 return
-            yield from listing.check(self.world, listed, self._times)
+            yield from listing.check(self.world, listed, self.domain.times)
         if "metadata-files" in self.subject.capabilities:
-            files = metadata.read(self._metadata_directory())
+            files = metadata.read(self.domain.metadata_directory())
             self._tags = files.tags()
-            yield from metadata.check(self.world, files, self.images, self.scratch, self._times)
-        yield from leftovers.check(self.world, self.images, self.scratch, self._ignored)
+            yield from metadata.check(self.world, files, domain.images, domain.scratch, domain.times)
+        yield from leftovers.check(self.world, domain.images, domain.scratch, self._ignored)
 
     def _guest_findings(self, step: Step) -> Iterator[Finding]:
         try:
-            yield from guest.check(self.world, self.guest(), self.disk_number_of, self._keys, self._sectors)
+            probe, numbers = self.domain.guest(), self.domain.disk_number_of
+            yield from guest.check(self.world, probe, numbers, self.domain.keys, self.domain.sectors)
         except (ProbeTimeout, ProbeClosed, ImplementationError) as error:
             self._fail_silent_guest(step, error)
 
@@ -264,28 +244,21 @@ class Scenario:
         """The domain that has our name has our uuid."""
         if self.world.state != "stopped":
             domains = self.subject.call(p.DomainList()).domains
-            found = [domain.uuid for domain in domains if domain.name == self.name]
-            if found != [self.uuid]:
-                yield Finding(Aspect.IDENTITY, "the domain has another uuid", [self.uuid], found)
+            found = [domain.uuid for domain in domains if domain.name == self.domain.name]
+            if found != [self.domain.uuid]:
+                yield Finding(Aspect.IDENTITY, "the domain has another uuid", [self.domain.uuid], found)
 
-    def _name_findings(self, step: do.Create) -> Iterator[Finding]:
+    def _name_findings(self, step: do.Create, name: str) -> Iterator[Finding]:
         """A name that was given is the name; another must be an integer near the epoch seconds."""
-        if self._chosen is None:
+        if step.name is not None:
+            if name != step.name:
+                summary = "the snapshot got another name than asked for"
+                yield Finding(Aspect.DEFAULT_NAME, summary, step.name, name)
             return
-        first, last = self._times.get(self._chosen, (0, 0))
-        if step.name is not None and self._chosen != step.name:
-            yield Finding(
-                Aspect.DEFAULT_NAME, "the snapshot got another name than asked for", step.name, self._chosen
-            )
-        if step.name is None and not (
-            self._chosen.isdecimal() and first <= int(self._chosen) <= last + len(self.before.snapshots)
-        ):
-            yield Finding(
-                Aspect.DEFAULT_NAME,
-                "the default name is not the epoch seconds",
-                f"{first} to {last}",
-                self._chosen,
-            )
+        first, last = self.domain.times[name]
+        if not (name.isdecimal() and first <= int(name) <= last + len(self.before.snapshots)):
+            summary = "the default name is not the epoch seconds"
+            yield Finding(Aspect.DEFAULT_NAME, summary, f"{first} to {last}", name)
 
     # --- failing --------------------------------------------------------------------------------------------
 
@@ -297,11 +270,11 @@ class Scenario:
 
     def _fail_silent_guest(self, step: Step, error: Exception) -> None:
         """A guest that should run does not answer: say in what state its domain is."""
-        state = self._observed_state()
+        state = self.domain.state()
         summary = f"the guest does not answer, its domain is {state}"
         self._judge([Finding(Aspect.RUN_STATE, summary, "running", str(error))], step)
 
-    def _fail(self, clauses: tuple[str, ...], summary: str, expected: Any, observed: Any) -> None:
+    def _fail(self, clauses: tuple[str, ...], summary: str, expected: Any, observed: Any) -> NoReturn:
         hide = self._for_the_reader
         failure = Failure(
             step=len(self.steps),
@@ -321,7 +294,7 @@ class Scenario:
     def _for_the_reader(self, value: Any) -> Any:
         """Replace what differs from run to run, so that a trace stays the same."""
         if isinstance(value, str):
-            return value.replace(str(self.scratch), do.SCRATCH).replace(self.name, "DOMAIN")
+            return value.replace(str(self.domain.scratch), do.SCRATCH).replace(self.domain.name, "DOMAIN")
         if isinstance(value, dict):
             return {str(key): self._for_the_reader(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -338,194 +311,6 @@ class Scenario:
             steps=tuple(self.steps),  # type: ignore[arg-type]
             failure=failure,
         )
-
-    # --- the domain -----------------------------------------------------------------------------------------
-
-    def _start(self, *, paused: bool) -> None:
-        domain = self.world.domain
-        disks = tuple(
-            p.Disk(
-                vdev=disk.vdev,
-                path=str(self.images[disk.vdev]),
-                format=disk.format,
-                readonly=disk.readonly,
-                cdrom=disk.cdrom,
-            )
-            for disk in domain.disks
-        )
-        self.subject.call(
-            p.DomainCreate(
-                name=self.name,
-                uuid=self.uuid,
-                memory_mib=domain.memory_mib,
-                vcpus=domain.vcpus,
-                firmware=self.subject.firmware,
-                disks=disks,
-                paused=paused,
-                on_poweroff=domain.on_poweroff,
-            )
-        )
-
-    def guest(self) -> Probe:
-        """Return the connection to the running guest."""
-        if self._probe is None:
-            console = self.subject.call(p.DomainConsole(domain=self.name)).unix
-            self._probe = Probe(console, timeout=PROBE_SECONDS)
-        return self._probe
-
-    @property
-    def disk_numbers(self) -> list[int]:
-        """The guest's numbers of the writable disks."""
-        return [self.disk_number_of[disk.vdev] for disk in self.world.domain.disks if disk.writable]
-
-    def reconnect(self) -> None:
-        """Let go of the console, so that it is asked for anew: the domain may be in another process now."""
-        if self._probe is not None:
-            self._probe.close()
-            self._probe = None
-
-    def _flush(self, step: Step) -> None:
-        """Have the guest flush its disks before a step, so that what it wrote must be there afterwards.
-
-        Not before a create with memory: the guest goes on from there, so that writes need no flush to count.
-        """
-        goes_on = isinstance(step, do.Create) and step.memory != "no"
-        if self._unflushed and not goes_on and not isinstance(step, do.Set | do.Write | do.PutFile):
-            self.guest().flush()
-            self._unflushed = False
-
-    def _observed_state(self) -> str:
-        try:
-            return self.subject.call(p.DomainStateOf(domain=self.name)).state
-        except ImplementationError as error:
-            return f"not known: {error}"
-
-    def _metadata_directory(self) -> Path:
-        if self._metadata is None:
-            self._metadata = Path(self.subject.call(p.Metadata(domain=self.uuid)).directory)
-        return self._metadata
-
-    def place(self, path: str) -> str:
-        """Return a path of a trace as it is in this run."""
-        return path.replace(do.SCRATCH, str(self.scratch))
-
-
-# --- how each step is done --------------------------------------------------------------------------------
-
-
-def _set(run: Scenario, step: do.Set) -> None:
-    run._keys[step.key] = None
-    run.guest().set(step.key, step.value)
-
-
-def _write(run: Scenario, step: do.Write) -> None:
-    run._sectors[step.vdev, step.lba] = None
-    run._unflushed = True
-    run.guest().write(run.disk_number_of[step.vdev], step.lba, step.word)
-
-
-def _pause(run: Scenario, step: do.Pause) -> None:
-    run.subject.call(p.DomainPause(domain=run.name))
-
-
-def _unpause(run: Scenario, step: do.Unpause) -> None:
-    run.subject.call(p.DomainUnpause(domain=run.name))
-
-
-def _power_cycle(run: Scenario, step: do.PowerCycle) -> None:
-    run.reconnect()
-    run.subject.call(p.DomainPowerCycle(domain=run.name))
-
-
-def _power_off(run: Scenario, step: do.PowerOff) -> None:
-    run.guest().power_off()
-    end = time.monotonic() + STATE_SECONDS
-    while run._observed_state() == "running" and time.monotonic() < end:
-        time.sleep(
-            0.005
-        )  # hanging up now would lose the request, of which the serial port takes a byte a time
-    run.reconnect()
-
-
-def _destroy(run: Scenario, step: do.Destroy) -> None:
-    run.reconnect()
-    run.subject.call(p.DomainDestroy(domain=run.name))
-
-
-def _start(run: Scenario, step: do.Start) -> None:
-    run._start(paused=step.paused)
-
-
-def _create(run: Scenario, step: do.Create) -> None:
-    placed = msgspec.structs.replace(step, memory=run.place(step.memory))
-    if step.as_config:
-        request = p.SnapshotCreate(domain=run.name, config=text_of(placed), dry_run=step.dry_run)
-    else:
-        request = p.SnapshotCreate(
-            domain=run.name,
-            name=placed.name,
-            description=placed.description,
-            memory=placed.memory,
-            disks=placed.disks,
-            dry_run=placed.dry_run,
-        )
-    first = int(time.time())
-    run.reconnect()  # the domain may go on in another process
-    run._chosen = run.subject.call(request).name
-    run._times[run._chosen] = (first, int(time.time()))
-
-
-def _revert(run: Scenario, step: do.Revert) -> None:
-    run.reconnect()
-    run.subject.call(p.SnapshotRevert(domain=run.name, name=step.name, paused=step.paused))
-
-
-def _delete(run: Scenario, step: do.Delete) -> None:
-    run.subject.call(p.SnapshotDelete(domain=run.name, name=step.name))
-
-
-def _put_file(run: Scenario, step: do.PutFile) -> None:
-    Path(run.place(step.path)).write_text(step.content)
-
-
-def _put_tag(run: Scenario, step: do.PutTag) -> None:
-    qemu_img("snapshot", "-q", "-c", step.name, str(run.images[step.vdev]))
-
-
-def _lose(run: Scenario, step: do.Lose) -> None:
-    if step.what != "memory":
-        qemu_img("snapshot", "-q", "-d", step.name, str(run.images[step.what]))
-        return
-    snapshot = run.world.find(step.name)
-    assert snapshot is not None  # the model has looked
-    if snapshot.memory == "yes":
-        (run._metadata_directory() / f"{step.name}{metadata.MEMORY_SUFFIX}").unlink()
-    else:
-        Path(run.place(snapshot.memory)).unlink()
-
-
-def _nothing(run: Scenario, step: Step) -> None:
-    """Looking is what follows every step."""
-
-
-_PERFORM: dict[type[Step], Callable[[Scenario, Any], None]] = {
-    do.Set: _set,
-    do.Write: _write,
-    do.Pause: _pause,
-    do.Unpause: _unpause,
-    do.PowerCycle: _power_cycle,
-    do.PowerOff: _power_off,
-    do.Destroy: _destroy,
-    do.Start: _start,
-    do.Create: _create,
-    do.Revert: _revert,
-    do.Delete: _delete,
-    do.PutFile: _put_file,
-    do.PutTag: _put_tag,
-    do.Lose: _lose,
-    do.List: _nothing,
-    do.Check: _nothing,
-}
 
 
 def replay(trace: Trace, subject: Subject) -> Scenario:

@@ -50,6 +50,7 @@ _LOOK = """
 # --- what there is to see ---
 run "$XL" list
 run "$XL" snapshot-list --long "$DOMAIN"
+"$XL" unpause "$DOMAIN" >/dev/null 2>&1 # so that the guest can answer
 """
 
 
@@ -58,7 +59,7 @@ def to_shell(trace: Trace) -> str:
     vdevs = [disk.vdev for disk in trace.domain.disks]
     lines = [_HEAD.format(title=_comment(trace.title or "a scenario")), *_domain(trace)]
     for number, step in enumerate(trace.steps, start=1):
-        lines += ["", f"# {number}. {_comment(describe(step))}", *_commands(step, vdevs)]
+        lines += ["", f"# {number}. {_comment(describe(step))}", *_commands(step, trace)]
     return "\n".join([*lines, *_failure(trace), _LOOK, *_looks(trace, vdevs), ""])
 
 
@@ -101,13 +102,13 @@ EOF
 run "$XL" create "$SCRATCH/domain.cfg\""""
 
 
-def _commands(step: Step, vdevs: list[str]) -> Iterable[str]:
+def _commands(step: Step, trace: Trace) -> Iterable[str]:
+    vdevs = [disk.vdev for disk in trace.domain.disks]
     match step:
         case do.Set(key=key, value=value):
             return [f"guest set {key} {value}"]
         case do.Write(vdev=vdev, lba=lba, word=word):
-            disk = disk_number(vdev, vdevs)
-            return [f"guest wr {disk} {lba} {word}", f"guest flush {disk}"]
+            return [f"guest wr {disk_number(vdev, vdevs)} {lba} {word}", "guest flush"]
         case do.Create():
             return _create(step)
         case do.Revert(name=name, paused=paused):
@@ -122,7 +123,9 @@ def _commands(step: Step, vdevs: list[str]) -> Iterable[str]:
         case do.PutTag(vdev=vdev, name=name):
             return [f'run qemu-img snapshot -c {shlex.quote(name)} "$SCRATCH/{vdev}.qcow2"']
         case do.Lose(name=name, what="memory"):
-            return [f"# remove the memory image of {shlex.quote(name)} here"]
+            made = (each for each in trace.steps if isinstance(each, do.Create) and each.name == name)
+            image = next((each.memory for each in made if SCRATCH in each.memory), None)
+            return [f"rm {_quoted(image)}"] if image else ["# remove the memory image by hand here"]
         case do.Lose(name=name, what=vdev):
             return [f'run qemu-img snapshot -d {shlex.quote(name)} "$SCRATCH/{vdev}.qcow2"']
         case _:

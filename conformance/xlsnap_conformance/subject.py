@@ -98,15 +98,21 @@ class Subject:
 
 
 def _make_image(path: Path, disk: DiskOf) -> Path:
-    qemu_img("create", "-q", "-f", disk.format, str(path), f"{disk.size_kib}K")
+    _run("create", "-q", "-f", disk.format, str(path), f"{disk.size_kib}K")
     return path
 
 
-def qemu_img(*arguments: str) -> None:
-    """Run `qemu-img` on an image of ours that nobody else has open.
+def qemu_img(command: str, *arguments: str | Path) -> None:
+    """Run a command of `qemu-img` on a qcow2 image of ours, the last argument, that nobody else has open.
 
     :raise HarnessError: if it is not installed, fails or hangs.
     """
+    *options, image = arguments
+    path = str(image).replace(",", ",,")
+    _run(command, *map(str, options), "--image-opts", f"driver=qcow2,file.driver=file,file.filename={path}")
+
+
+def _run(*arguments: str) -> None:
     try:
         subprocess.run(
             ["qemu-img", *arguments],

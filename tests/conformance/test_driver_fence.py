@@ -109,10 +109,10 @@ def _words(process: psutil.Process) -> list[str]:
 def test_nothing_is_left_of_a_run(tmp_path: Path) -> None:
     with Fence(tmp_path) as fence, Subject("reference", fence) as subject:
         with Scenario(subject, DomainOf()) as scenario:
-            subject.call(p.SnapshotCreate(domain=scenario.name, name="left"))
-            directory = subject.call(p.Metadata(domain=scenario.name)).directory
+            subject.call(p.SnapshotCreate(domain=scenario.domain.name, name="left"))
+            directory = subject.call(p.Metadata(domain=scenario.domain.name)).directory
             assert os.listdir(directory)
         assert not os.path.exists(directory)
-        assert not scenario.scratch.exists()
-        assert subject.call(p.DomainStateOf(domain=scenario.name)).state == "absent"
+        assert not scenario.domain.scratch.exists()
+        assert subject.call(p.DomainStateOf(domain=scenario.domain.name)).state == "absent"
     assert list(tmp_path.iterdir()) == []

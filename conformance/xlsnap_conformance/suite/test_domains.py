@@ -11,6 +11,7 @@ import pytest
 from xlsnap_conformance import protocol as p
 from xlsnap_conformance import trace as do
 from xlsnap_conformance.failures import ConformanceFailure, HarnessError
+from xlsnap_conformance.live import LiveDomain
 from xlsnap_conformance.protocol import CAPABILITIES
 from xlsnap_conformance.scenario import Scenario
 from xlsnap_conformance.subject import Subject
@@ -55,17 +56,16 @@ def test_names_belong_to_their_domain(new_scenario: NewScenario, need: Need) -> 
 def test_list_by_uuid(scenario: Scenario, subject: Subject, need: Need) -> None:
     need("list-stopped")
     scenario.play(do.Create(name="before", memory="no" if "memory" not in subject.capabilities else "yes"))
-    for stopped in (False, True):
-        if stopped:
+    for state in ("running", "stopped"):
+        if state == "stopped":
             scenario.play(do.Destroy())
-        names = [s.name for s in subject.call(p.SnapshotList(domain=scenario.uuid)).snapshots]
-        if names != ["before"]:
-            state = "stopped" if stopped else "running"
+        listed = scenario.accepts(p.SnapshotList(domain=scenario.domain.uuid), ("XLS-LIST-006",)).snapshots
+        if [snapshot.name for snapshot in listed] != ["before"]:
             raise ConformanceFailure(
                 ("XLS-LIST-006",),
                 f"the list of the {state} domain, named by its uuid, is not that of its name",
                 expected=["before"],
-                observed=names,
+                observed=[snapshot.name for snapshot in listed],
                 trace=scenario.trace(),
             )
 
@@ -100,15 +100,14 @@ def test_all_memory_comes_back(scenario: Scenario, need: Need, tell: Tell) -> No
     """Not only a few variables: 256 KiB of memory, compared by checksum."""
     need("memory")
     need("revert")
-    guest = scenario.guest()
+    guest = scenario.domain.guest()
     guest.memory_fill(1)
     before = guest.memory_sum()
     scenario.play(do.Create(name="before"))
     scenario.expect_memory(before, "XLS-CREATE-021", "create changed the guest's memory")
-    scenario.guest().memory_fill(2)
-    assert scenario.guest().memory_sum() != before, (
-        "the guest's memory did not change: nothing would be shown"
-    )
+    scenario.domain.guest().memory_fill(2)
+    if scenario.domain.guest().memory_sum() == before:
+        raise HarnessError("the guest's memory did not change: nothing would be shown")
     scenario.play(do.Revert(name="before"))
     scenario.expect_memory(before, "XLS-REVERT-003", "the guest's memory is not what it was")
     tell("256 KiB of memory came back")
@@ -120,16 +119,17 @@ def test_memory_and_disk_are_of_one_instant(new_scenario: NewScenario, need: Nee
     need("memory")
     need("revert")
     scenario = new_scenario(DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="xvda"))))
+    domain = scenario.domain
     seen = []
     for round_ in range(3):
         name = f"count-{round_}"
-        with _Counting(scenario) as counting:
-            scenario.subject.call(p.SnapshotCreate(domain=scenario.name, name=name))
-        scenario.subject.call(p.SnapshotRevert(domain=scenario.name, name=name))
-        scenario.reconnect()
-        guest = scenario.guest()
+        with _Counting(domain) as counting:
+            scenario.accepts(p.SnapshotCreate(domain=domain.name, name=name), ("XLS-CREATE-001",))
+        scenario.accepts(p.SnapshotRevert(domain=domain.name, name=name), ("XLS-REVERT-011",))
+        domain.reconnect()
+        guest = domain.guest()
         memory = int(guest.get("count") or 0)
-        disks = [int((guest.read(number, 5) or "0").lstrip("n")) for number in scenario.disk_numbers]
+        disks = [int((guest.read(number, 5) or "0").lstrip("n")) for number in domain.disk_numbers]
         if any(disk not in (memory, memory + 1) for disk in disks):
             raise ConformanceFailure(
                 ("XLS-CREATE-022",),
@@ -140,16 +140,16 @@ def test_memory_and_disk_are_of_one_instant(new_scenario: NewScenario, need: Nee
         if not counting.count > memory > 0:
             raise HarnessError("the guest did not count: nothing would be shown")
         seen.append(memory)
-        scenario.subject.call(p.SnapshotDelete(domain=scenario.name, name=name))
+        scenario.accepts(p.SnapshotDelete(domain=domain.name, name=name), ("XLS-DELETE-007",))
     tell(f"counters at {seen} agreed in memory and on disks")
 
 
 class _Counting:
     """While it is open the guest counts, on each disk and then in memory."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        self._guest = scenario.guest()
-        self._disks = scenario.disk_numbers
+    def __init__(self, domain: LiveDomain) -> None:
+        self._guest = domain.guest()
+        self._disks = domain.disk_numbers
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._error: Exception | None = None
