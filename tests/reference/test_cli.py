@@ -323,8 +323,13 @@ def test_output_that_nobody_takes(shell: Shell, redirection: str, status: int, c
     if "|" in redirection:
         script = '{ sleep 0.1; "$@"; echo $? >&3; } | true'
     command = ["sh", "-c", f"exec 3>{shell.directory}/status; {script}", "sh"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
-        [*command, *shell.command("snapshot-list", "vm")], capture_output=True, text=True, check=False
+        [*command, *shell.command("snapshot-list", "vm")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ((shell.directory / "status").read_text(), done.stderr) == (f"{status}\n", complaint)
 

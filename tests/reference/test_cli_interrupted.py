@@ -40,7 +40,16 @@ sys.exit(status)
 """
 
 CREATE_STEPS = 6
-REVERT_STEPS = 3
+REVERT_STEPS = 4
+
+
+def test_the_steps_are_counted_right(shell: Shell) -> None:
+    """Each test below goes through all steps of its operation."""
+    for count, command in ((CREATE_STEPS, "snapshot-create"), (REVERT_STEPS, "snapshot-revert")):
+        control = [str(count), "before", str(int(signal.SIGKILL)), "0"]
+        arguments = [sys.executable, "-c", CUT_SHORT, *control, *shell.options, command, "-n", "s", "vm"]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode, done.stdout) == (0, "no such step\n"), command
 
 
 def cut_short(
