@@ -134,8 +134,10 @@ class PlainQemu:
         await self.execute("getfd", fdname="memory")
         with self.qmp.listener("MIGRATION") as events:
             await self.execute(command, uri="fd:memory")
-            while (await events.get())["data"]["status"] not in ("completed", "failed"):  # type: ignore[index, call-overload]
-                pass
+            status = None
+            while status not in ("completed", "failed"):
+                data: Any = (await events.get())["data"]
+                status = data["status"]
         while (await self.execute("query-status"))["status"] in ("inmigrate", "finish-migrate"):
             await asyncio.sleep(0.0005)
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -36,7 +36,7 @@ Start = Callable[..., Driver]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> "Callable[..., Driver]":
+def start(tmp_path: Path) -> Iterator[Start]:
     opened = []
 
     def start(answer: str, *, program: str = PROGRAM, **options: object) -> Driver:
@@ -46,7 +46,7 @@ def start(tmp_path: Path) -> "Callable[..., Driver]":
         opened.append(driver)
         return driver
 
-    yield start  # type: ignore[misc]
+    yield start
     for driver in opened:
         driver.close()
 

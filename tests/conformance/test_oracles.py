@@ -156,7 +156,7 @@ def test_a_damaged_image_is_found(disks: dict[str, Path]) -> None:
 
 
 def row(name: str, **changes: Any) -> ListedSnapshot:
-    values = {
+    values: dict[str, Any] = {
         "creation_time": 100,
         "disk_only": False,
         "state": "r",

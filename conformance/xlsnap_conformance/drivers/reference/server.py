@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -48,8 +48,12 @@ _STATES: Mapping[RunState | None, p.DomainState] = {
 class ReferenceDriver:
     """Answers requests with a `Toolstack` under the directory of the last `setup`."""
 
-    def __init__(self, *, implementation: str = "xlsnap", accelerator: str = "tcg") -> None:
+    def __init__(
+        self, *, implementation: str = "xlsnap", accelerator: str = "tcg", without: Collection[str] = ()
+    ) -> None:
+        """Make a driver that claims all capabilities but those in `without`."""
         self.implementation = implementation
+        self.capabilities = tuple(name for name in p.CAPABILITIES if name not in without)
         self._accelerator = accelerator
         self._toolstack: Toolstack | None = None
 
@@ -72,6 +76,8 @@ class ReferenceDriver:
             verb = p.VERBS.get(call.verb)
             if verb is None:
                 return _refusal(number, "unsupported", f"unknown verb {call.verb!r}")
+            if verb.capability is not None and verb.capability not in self.capabilities:
+                return _refusal(number, "unsupported", f"{call.verb} needs {verb.capability}")
             request = msgspec.json.decode(call.args, type=verb.arguments)
             result = await _HANDLERS[type(request)](self, request)
             return msgspec.json.encode(p.Reply(id=number, ok=True, result=_raw(result)))
@@ -108,7 +114,7 @@ class ReferenceDriver:
 
     def use_root(self, path: str) -> None:
         """Keep everything under the directory `path` from now on."""
-        self._toolstack = Toolstack(StateRoot.at(path), accelerator=self._accelerator)
+        self._toolstack = Toolstack(StateRoot.at(path), accelerator=self._accelerator, keep_connections=True)
 
 
 def _raw(result: p.Result) -> msgspec.Raw:
@@ -129,7 +135,7 @@ async def _hello(driver: ReferenceDriver, request: p.Hello) -> p.HelloResult:
         implementation=driver.implementation,
         version=__version__,
         edition="v4",
-        capabilities=p.CAPABILITIES,
+        capabilities=driver.capabilities,
     )
 
 
