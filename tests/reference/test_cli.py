@@ -278,6 +278,22 @@ def test_completion(shell: Shell) -> None:
     assert "before it" in complete(shell, "xlsnap snapshot-revert -n b", "zsh")
 
 
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_bash_completes_a_name_with_spaces_as_one_word(shell: Shell) -> None:
+    shell.do("snapshot-create", "-n", "be fore's", "vm")
+    program = Path(shell.file("xlsnap", f'#!/bin/sh\nexec {sys.executable} -m xlsnap.cli "$@"\n'))
+    program.chmod(0o700)
+    script = (
+        f'PATH={shell.directory}:$PATH; eval "$(xlsnap completion bash)"; COMP_WORDS=(xlsnap pause v)\n'
+        "COMP_CWORD=2; _xlsnap_completion xlsnap; printf '<%s>' \"${COMPREPLY[@]}\"; COMPREPLY=()\n"
+        "COMP_WORDS=(xlsnap snapshot-delete -n 'be\\ f'); COMP_CWORD=3\n"
+        "_xlsnap_completion xlsnap; printf '<%s>' \"${COMPREPLY[@]}\"\n"
+    )
+    environment = {**os.environ, "XLSNAP_ROOT": str(shell.root.path)}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (r"<vm><be\ fore\'s>", "")
+
+
 @pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
 def test_completion_scripts_are_valid(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     assert cli.run(["completion", kind]) == 0

@@ -22,6 +22,9 @@ COMPLETION_VARIABLE = "_XLSNAP_COMPLETE"
 class _Bash(BashComplete):
     """Bash puts a completion into the command line as it is, so odd characters are escaped for it."""
 
+    # click's script would take the backslashes away
+    source_template = BashComplete.source_template.replace(" read type value", " read -r type value")
+
     def format_completion(self, item: CompletionItem) -> str:
         value = re.sub(r"([^\w@%+=:,./-])", r"\\\1", item.value) if item.type == "plain" else item.value
         return f"{item.type},{value}"
