@@ -3,12 +3,14 @@
 
 Every request passes `Fence.check` on its way to the driver: its domain must have the suite's prefix and its
 paths must be inside the suite's directory. When the fence is closed, whatever still runs on files of that
-directory is ended and the directory is removed, also after a failure or Ctrl-C.
+directory is ended and the directory is removed, also after a failure or Ctrl-C. What a run that was killed
+has left behind, the next one removes: nobody holds the lock of its directory any more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import shutil
@@ -31,13 +33,17 @@ DEFAULT_BUDGET = 2 << 30
 
 END_SECONDS = 10.0
 
+_LOCK = "lock"
+
 
 class Fence:
     """A directory of the suite's own, with a byte budget. A context manager: leaving it removes it."""
 
     def __init__(self, base: Path | None = None, *, budget: int = DEFAULT_BUDGET) -> None:
         """Make the directory, of mode 0700, under `base` (default: the system's directory for such)."""
+        sweep(base or Path(tempfile.gettempdir()))
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base)).resolve()
+        self._lock = _locked(self.path)
         self.budget = budget
         self.driver_root = self.path / "root"
         self.driver_root.mkdir(mode=0o700)
@@ -90,9 +96,44 @@ class Fence:
                 raise HarnessError(f"refused to use {path}: it is outside of {self.path}")
 
     def close(self) -> None:
-        """End what still runs on our files and remove our directory."""
+        """End what still runs on our files and remove our directory. Once more is no error."""
+        if self._lock < 0:
+            return
         end_users_of(self.path)
         shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+        self._lock = -1
+
+
+def _locked(directory: Path) -> int:
+    """Hold a lock on a directory of ours; it ends with our process. Return its file descriptor."""
+    new = directory / "lock.new"
+    fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    new.rename(directory / _LOCK)  # under this name it is never seen without the lock
+    return fd
+
+
+def sweep(base: Path) -> list[Path]:
+    """Remove the directories under `base` that runs of ours have left when they were killed; return them."""
+    removed = []
+    for lock in base.glob(f"{PREFIX}*/{_LOCK}"):
+        try:
+            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue  # somebody else's, or gone by now
+        try:
+            if os.fstat(fd).st_uid != os.getuid():
+                continue
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            end_users_of(lock.parent)
+            shutil.rmtree(lock.parent, ignore_errors=True)
+            removed.append(lock.parent)
+        except BlockingIOError:
+            continue  # its run goes on
+        finally:
+            os.close(fd)
+    return removed
 
 
 def _is_uuid(text: str) -> bool:
@@ -125,7 +166,8 @@ def end_users_of(directory: Path) -> list[int]:
     left = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and any(needle in word for word in process.cmdline()):
+            ours = process.pid != os.getpid() and process.uids().real == os.getuid()
+            if ours and any(needle in word for word in process.cmdline()):
                 process.terminate()
                 left.append(process)
     _, alive = psutil.wait_procs(left, timeout=END_SECONDS)

@@ -96,7 +96,40 @@ def test_nothing_is_left_of_a_driver_that_was_killed(tmp_path: Path) -> None:
         scenario.close()
         subject.close()
     assert not fence.path.exists()
-    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    assert not [pid for pid in pids if _lives(pid)]
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from xlsnap_conformance.fence import Fence\nfrom xlsnap_conformance.scenario import Scenario\n"
+        "from xlsnap_conformance.subject import Subject\nfrom xlsnap_conformance.trace import DomainOf\n"
+        "fence = Fence(Path(sys.argv[1]))\nScenario(Subject('reference', fence), DomainOf()).begin()\n"
+        "print('up', flush=True)\ntime.sleep(60)\n"
+    )
+    (tmp_path / "not-ours").mkdir()
+    (tmp_path / f"{PREFIX}without-lock").mkdir()
+    with Fence(tmp_path) as going_on:
+        with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as run:
+            assert run.stdout
+            assert run.stdout.readline() == b"up\n"
+            (left,) = set(tmp_path.glob(f"{PREFIX}*/root")) - {going_on.driver_root}
+            users = [each.pid for each in psutil.process_iter() if f"{left}/" in " ".join(_words(each))]
+            assert users, "the domain has a process"
+            run.kill()
+        with Fence(tmp_path):
+            assert not left.exists()
+            assert not [pid for pid in users if _lives(pid)]
+            assert going_on.driver_root.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"not-ours", f"{PREFIX}without-lock"}
+
+
+def _lives(pid: int) -> bool:
+    """Say whether a process runs; one that has ended and that nobody has asked about does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _words(process: psutil.Process) -> list[str]:

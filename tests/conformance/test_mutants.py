@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xlsnap_conformance import machine, suite
@@ -44,6 +45,19 @@ def failure_of(trace: Trace, subject: Subject) -> ConformanceFailure | None:
     except ConformanceFailure as failure:
         return failure
     return None
+
+
+def run_suite(driver: str, report: Path, *arguments: str) -> dict[str, dict[str, Any]]:
+    """Run tests of the suite as its own command would; return their results by test id."""
+    command = [sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider"]
+    command += ["-p", "xlsnap_conformance.plugin", "--profile", "all", "--driver", driver]
+    command += ["--report", str(report), "-n", "0", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=report.parent)
+    try:
+        results = json.loads((report / "report.json").read_text())["tests"]
+    except OSError:
+        pytest.fail(done.stdout + done.stderr)
+    return {result["id"].rpartition("/")[2]: result for result in results}
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +96,8 @@ def test_mutant_is_caught_by_a_clause_of_its_own(name: str) -> None:
 @pytest.mark.parametrize("name", BY_TEST)
 def test_mutant_is_caught_by_a_test_of_the_suite(name: str, tmp_path: Path) -> None:
     def broken(driver: str, report: Path) -> set[str]:
-        test = f"{Path(suite.__file__).parent}/{BY_TEST[name]}"
-        command = [sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider"]
-        command += ["-p", "xlsnap_conformance.plugin", "--profile", "all", "--driver", driver]
-        command += ["--report", str(report), "-n", "0", test]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-        (result,) = json.loads((report / "report.json").read_text())["tests"]
-        assert result["status"] in ("pass", "fail"), done.stdout
+        (result,) = run_suite(driver, report, f"{Path(suite.__file__).parent}/{BY_TEST[name]}").values()
+        assert result["status"] in ("pass", "fail"), result
         return set(result.get("broken", ()))
 
     assert not broken("reference", tmp_path / "reference")
@@ -121,3 +130,19 @@ def test_generated_scenarios_find_a_mutant_and_shrink_it(reference: Subject) -> 
 def test_the_same_seed_gives_the_same_scenarios(reference: Subject) -> None:
     first, again = (machine.search(reference, "two-disks", seed=7, effort=Effort.QUICK) for _ in range(2))
     assert first == again > 20
+
+
+def test_what_is_not_claimed_is_unsupported_and_not_failed(tmp_path: Path) -> None:
+    tests = str(Path(suite.__file__).parent)
+    chosen = "memory-path or paused-domain or metadata or stopped-domain or read-only or last_setting"
+    missing = ("memory-path", "pause", "metadata-files", "list-stopped", "snapshot-config")
+    driver = " ".join(["reference", *(f"--without {capability}" for capability in missing)])
+    results = run_suite(driver, tmp_path / "report", tests, "-k", chosen)
+    unsupported = {
+        name: result["message"] for name, result in results.items() if result["status"] == "unsupported"
+    }
+    assert {result["status"] for result in results.values()} == {"pass", "unsupported"}
+    for capability in missing:
+        assert any(capability in message for message in unsupported.values()), capability
+    assert results["test_scenarios.py::test_scenario[read-only-disks]"]["status"] == "pass"
+    assert results["test_generated.py::test_generated[read-only-disks]"]["status"] == "unsupported"

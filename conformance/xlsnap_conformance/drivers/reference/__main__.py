@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Driver of the reference toolstack: ``python -m xlsnap_conformance.drivers.reference [--mutant NAME]``."""
+"""Driver of the reference toolstack: ``python -m xlsnap_conformance.drivers.reference [OPTIONS]``."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 
+from ...protocol import CAPABILITIES
 from . import mutants
 from .server import ReferenceDriver, serve
 
@@ -21,12 +22,23 @@ def main() -> None:
         default="tcg",
         help="tcg (the default: quickest for so small a guest, and the most even), kvm or auto",
     )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=CAPABILITIES,
+        metavar="CAPABILITY",
+        help="do not claim it, and refuse what needs it; can be given again",
+    )
     options = parser.parse_args()
     implementation = "xlsnap"
     if options.mutant:
         mutants.CATALOGUE[options.mutant].break_it()
         implementation = f"xlsnap broken by mutant {options.mutant}"
-    asyncio.run(serve(ReferenceDriver(implementation=implementation, accelerator=options.accelerator)))
+    driver = ReferenceDriver(
+        implementation=implementation, accelerator=options.accelerator, without=options.without
+    )
+    asyncio.run(serve(driver))
 
 
 main()
