@@ -167,6 +167,8 @@ class Toolstack:
                 header = savefile.read_header(file.fileno(), where=path)
         except OSError as error:
             raise InputError(f"save file {path}: {error.strerror}") from error
+        except SnapshotDamagedError as error:
+            raise InputError(error.message) from error
         config = config or header.config
         if config.uuid is None:
             config = msgspec.structs.replace(config, uuid=header.uuid)

@@ -171,7 +171,7 @@ SNAPSHOTS = (
         name="before update",
         description="line 1\nline 2",
         creation_time=1404950400,
-        memory="/root/before update.save",
+        memory="/state/before update.save",
         paused=True,
         disks=(DiskSnapshot(device="hda", name="before update", path="/a.qcow2", format="qcow2"),),
     ),
@@ -199,7 +199,7 @@ def test_what_snapshot_list_prints(shell: Shell, monkeypatch: pytest.MonkeyPatch
             "creation time: 2014-07-10 00:00:00\n"
             "state:         --p---\n"
             "disk only:     no\n"
-            "memory image:  /root/before update.save\n"
+            "memory image:  /state/before update.save\n"
             "disks:\n"
             "  hda: internal, qcow2, /a.qcow2\n"
             "\n"

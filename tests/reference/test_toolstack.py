@@ -495,6 +495,13 @@ def test_save_and_restore(lab: Lab) -> None:
     assert os.stat(path).st_mode & 0o777 == 0o600
 
 
+def test_what_is_no_save_file_is_the_users_mistake(lab: Lab) -> None:
+    path = lab.directory / "other"
+    path.write_text("something else")
+    with pytest.raises(InputError, match="is not a save file"):
+        lab.run(lab.toolstack.restore(str(path)))
+
+
 def test_two_toolstacks_can_use_one_domain(lab: Lab) -> None:
     keeping = Toolstack(lab.root, accelerator="tcg", keep_connections=True)
     try:
