@@ -40,7 +40,8 @@ class LiveDomain:
     :ivar name: unique, and within the fence.
     :ivar scratch: directory of its images, and of what a trace puts beside them.
     :ivar images: vdev to image.
-    :ivar keys: variables that the guest has ever set; ``sectors``: those that it has ever written.
+    :ivar keys: variables that the guest has ever set; ``sectors``: those that it has ever written, the
+        last one last.
     :ivar times: snapshot to the seconds since the epoch between which it was made.
     """
 
@@ -178,6 +179,7 @@ def _set(domain: LiveDomain, step: do.Set, world: World) -> None:
 
 
 def _write(domain: LiveDomain, step: do.Write, world: World) -> None:
+    domain.sectors.pop((step.vdev, step.lba), None)
     domain.sectors[step.vdev, step.lba] = None
     domain._unflushed = True
     domain.guest().write(domain.disk_number_of[step.vdev], step.lba, step.word)

@@ -67,7 +67,7 @@ class SnapshotMachine(RuleBasedStateMachine):
         super().__init__()
         self.failed = False
         self.counter = 0
-        self.scenario = Scenario(subject, domain, title=title)
+        self.scenario = Scenario(subject, domain, title=title, thorough=False)
         try:
             self.scenario.begin()
         except BaseException:

@@ -42,9 +42,17 @@ class Scenario:
     :ivar checks: number of observations that were compared with the model.
     """
 
-    def __init__(self, subject: Subject, description: DomainOf, *, title: str = "") -> None:
+    def __init__(
+        self, subject: Subject, description: DomainOf, *, title: str = "", thorough: bool = True
+    ) -> None:
+        """Prepare a scenario; nothing runs before `begin`.
+
+        :param thorough: let the guest read all that it has ever written after each step. Otherwise it does so
+            after those that should change it, and reads some after the others: for long scenarios.
+        """
         self.subject = subject
         self.title = title
+        self.thorough = thorough
         self.domain = LiveDomain(subject, description)
         self.world = World(description)
         self.before = self.world
@@ -236,7 +244,10 @@ class Scenario:
     def _guest_findings(self, step: Step) -> Iterator[Finding]:
         try:
             probe, numbers = self.domain.guest(), self.domain.disk_number_of
-            yield from guest.check(self.world, probe, numbers, self.domain.keys, self.domain.sectors)
+            sectors = list(self.domain.sectors)
+            if not self.thorough and isinstance(step, do.Create | do.Delete | do.List):
+                sectors = [*sectors[-1:], *sectors[len(self.steps) % (len(sectors) or 1) :][:1]]
+            yield from guest.check(self.world, probe, numbers, self.domain.keys, dict.fromkeys(sectors))
         except (ProbeTimeout, ProbeClosed, ImplementationError) as error:
             self._fail_silent_guest(step, error)
 
