@@ -21,6 +21,7 @@ from xlsnap_conformance.failures import ConformanceFailure
 from xlsnap_conformance.fence import Fence
 from xlsnap_conformance.profiles import Effort
 from xlsnap_conformance.scenario import replay
+from xlsnap_conformance.shrink import shrink
 from xlsnap_conformance.subject import Subject
 from xlsnap_conformance.trace import Trace, load
 
@@ -118,7 +119,7 @@ def test_generated_scenarios_find_a_mutant_and_shrink_it(
 ) -> None:
     name = "wrong-memory-after-revert"
     # On a busy machine the usual time may not do for the smallest trace; it is the trace that is judged here.
-    monkeypatch.setattr(machine, "shrink", functools.partial(machine.shrink, seconds=600))
+    monkeypatch.setattr("xlsnap_conformance.machine.shrink", functools.partial(shrink, seconds=600))
     with Fence() as fence, Subject(f"reference --mutant {name}", fence) as subject:
         with pytest.raises(ConformanceFailure) as caught:
             machine.search(subject, "one-disk", seed=1, effort=Effort.NORMAL)
