@@ -16,6 +16,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,7 @@ class Fence:
         """End what still runs on our files and remove our directory. Once more is no error."""
         if self._lock < 0:
             return
-        end_users_of(self.path)
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
         os.close(self._lock)
         self._lock = -1
 
@@ -126,8 +126,7 @@ def sweep(base: Path) -> list[Path]:
             if os.fstat(fd).st_uid != os.getuid():
                 continue
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            end_users_of(lock.parent)
-            shutil.rmtree(lock.parent, ignore_errors=True)
+            _remove(lock.parent)
             removed.append(lock.parent)
         except BlockingIOError:
             continue  # its run goes on
@@ -155,6 +154,17 @@ def _paths(request: p.Request[Any]) -> list[str]:
             return targets if memory in ("yes", "no") else [memory, *targets]
         case _:
             return []
+
+
+def _remove(directory: Path) -> None:
+    """End what runs on a directory and remove it; again, while a driver that ends still works in it."""
+    end = time.monotonic() + END_SECONDS
+    while True:
+        end_users_of(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists() or time.monotonic() > end:
+            return
+        time.sleep(0.05)
 
 
 def end_users_of(directory: Path) -> list[int]:
