@@ -2,7 +2,7 @@
 """The clauses of the specification, read from its text: the text is the only place where they are.
 
 A clause is a third-level heading with its id, a line with level, profiles and editions in italics, its text,
-an optional rationale as a quotation, and its source::
+an optional rationale as a quotation, and its source. Examples in fences may stand anywhere between::
 
     ### XLS-CREATE-001
     *MUST · core, disk-internal · v4 V9*
@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -29,13 +30,28 @@ PROFILES = (
     *("core", "disk-internal", "disk-external", "mixed", "memory", "live", "list"),
     *("metadata-files", "crash", "concurrency", "cli", "config"),
 )
-AREAS = (
-    *("TERM", "MODEL", "CONF", "META", "CREATE", "LIST", "REVERT", "DELETE"),
-    *("FAIL", "CLI", "LIVE", "EDITION"),
+AREAS: Mapping[str, int] = MappingProxyType(
+    {
+        "TERM": 1,
+        "MODEL": 1,
+        "CONF": 2,
+        "META": 3,
+        "CREATE": 4,
+        "LIST": 5,
+        "REVERT": 6,
+        "DELETE": 7,
+        "FAIL": 8,
+        "CLI": 9,
+        "LIVE": 10,
+        "EDITION": 10,
+    }
 )
+"""The middle parts of ids, and the number of the chapter where each stands."""
 
+_TITLE = re.compile(r"# (?P<number>\d+)\. \S.*")
 _HEADING = re.compile(r"### (?P<id>XLS-(?P<area>[A-Z]+)-\d{3})")
-_FACTS = re.compile(r"\*(?P<level>\w+) · (?P<profiles>[^·]+) · (?P<editions>[^·]+)\*")
+_FACTS = re.compile(r"\*(?P<level>[^·*]+) · (?P<profiles>[^·*]+) · (?P<editions>[^·*]+)\*")
+_RATIONALE, _SOURCE = "> Rationale: ", "Source: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,19 +76,22 @@ class Clause:
 
 
 class SpecificationError(Exception):
-    """The text of the specification breaks the form of clauses; the message has file and line."""
+    """The text of the specification breaks the form of clauses; the message is ``file:line: what``."""
+
+    def __init__(self, file: str, line: int, message: str) -> None:
+        super().__init__(f"{file}:{line}: {message}")
 
 
 def specification_directory() -> Path:
     """Return where the chapters are: in the package when it is installed, beside it in a checkout.
 
-    :raise SpecificationError: if they are in neither place.
+    :raise FileNotFoundError: if they are in neither place.
     """
     package = Path(__file__).resolve().parent
     for place in (package / "spec", package.parents[1] / "spec"):
-        if place.is_dir():
+        if (place / "00-introduction.md").is_file():
             return place
-    raise SpecificationError(f"no specification beside {package}: reinstall the package")
+    raise FileNotFoundError(f"no specification beside {package}: reinstall the package")
 
 
 @cache
@@ -80,96 +99,155 @@ def load_clauses() -> Mapping[str, Clause]:
     """Return all clauses by id, in the order of the specification.
 
     :raise SpecificationError: if the text is not in form.
+    :raise FileNotFoundError: if there is no text.
     """
     clauses: dict[str, Clause] = {}
     for path in sorted(specification_directory().glob("[0-9]*.md")):
         for clause in parse_chapter(path.read_text(encoding="utf-8"), file=path.name):
-            if clause.id in clauses:
-                first = clauses[clause.id]
-                raise SpecificationError(
-                    f"{clause.file}:{clause.line}: {clause.id} stands at {first.file}:{first.line} already"
-                )
-            clauses[clause.id] = clause
+            if (first := clauses.setdefault(clause.id, clause)) is not clause:
+                message = f"{clause.id} stands at {first.file}:{first.line} already"
+                raise SpecificationError(clause.file, clause.line, message)
     return MappingProxyType(clauses)
+
+
+def find_clauses(reference: str) -> tuple[Clause, ...]:
+    """Return the clause with this id; else those whose ids begin so, in the order of the specification.
+
+    Case does not matter, and the leading ``XLS-`` may be left out: "revert-004", "XLS-REVERT", "".
+    """
+    clauses = load_clauses()
+    wanted = reference.upper()
+    if not "XLS-".startswith(wanted[:4]):
+        wanted = f"XLS-{wanted}"
+    if wanted in clauses:
+        return (clauses[wanted],)
+    return tuple(clause for clause in clauses.values() if clause.id.startswith(wanted))
+
+
+# --- from text to clauses ---------------------------------------------------------------------------------
 
 
 def parse_chapter(text: str, *, file: str) -> list[Clause]:
     """Return the clauses of one chapter.
 
-    :raise SpecificationError: naming file and line.
+    :raise SpecificationError: at the first thing that is wrong.
     """
     lines = text.splitlines()
-    chapter = next((line[2:].strip() for line in lines if line.startswith("# ")), file)
-    return [_clause(lines, start, end, chapter, file) for start, end in _extents(lines, file)]
+    title = _TITLE.fullmatch(lines[0] if lines else "")
+    if title is None:
+        raise SpecificationError(file, 1, "a chapter begins with its title: # 4. Create")
+    prose = _without_examples(lines, file)
+    headings = [index for index, (_, line) in enumerate(prose) if line.startswith("#")]
+    clauses = []
+    for start, end in pairwise([*headings, len(prose)]):
+        if prose[start][1].startswith("### "):
+            clauses.append(_clause(prose[start:end], title, file))
+    return clauses
 
 
-def _extents(lines: Sequence[str], file: str) -> Iterator[tuple[int, int]]:
-    """Yield where each clause begins and ends: it ends at the next heading."""
-    in_block = False
-    start = None
-    for number, line in enumerate(lines):
+_Line = tuple[int, str]
+"""A line and its number, from 1."""
+
+
+def _without_examples(lines: Sequence[str], file: str) -> list[_Line]:
+    """Number the lines, and leave out those in fences."""
+    kept: list[_Line] = []
+    opened = None
+    for number, line in enumerate(lines, start=1):
         if line.startswith("```"):
-            in_block = not in_block
-        if in_block or not line.startswith("#"):
-            continue
-        if start is not None:
-            yield start, number
-            start = None
-        if line.startswith("### "):
-            if not _HEADING.fullmatch(line):
-                raise SpecificationError(f"{file}:{number + 1}: {line[4:]!r} is not a clause id XLS-AREA-NNN")
-            start = number
-    if start is not None:
-        yield start, len(lines)
+            opened = number if opened is None else None
+            kept.append((number, ""))
+        elif opened is None:
+            kept.append((number, line))
+    if opened is not None:
+        raise SpecificationError(file, opened, "the example has no end: ``` is missing")
+    return kept
 
 
-def _clause(lines: Sequence[str], start: int, end: int, chapter: str, file: str) -> Clause:
-    where = f"{file}:{start + 1}"
-    heading = _HEADING.fullmatch(lines[start])
-    facts = _FACTS.fullmatch(lines[start + 1]) if start + 1 < end else None
-    if heading is None or facts is None:
-        raise SpecificationError(f"{where}: the line after the id must be *LEVEL · profiles · editions*")
-    paragraphs = _paragraphs(lines[start + 2 : end])
-    rationale = [item.removeprefix("Rationale: ") for item in paragraphs if item.startswith("Rationale: ")]
-    source = [item.removeprefix("Source: ") for item in paragraphs if item.startswith("Source: ")]
-    text = [item for item in paragraphs if not item.startswith(("Rationale: ", "Source: "))]
-    clause = Clause(
+def _clause(body: Sequence[_Line], title: re.Match[str], file: str) -> Clause:
+    number, heading_line = body[0]
+    heading = _HEADING.fullmatch(heading_line)
+    if heading is None:
+        raise SpecificationError(file, number, f"{heading_line[4:]!r} is not a clause id XLS-AREA-NNN")
+    if problem := _area_problem(heading["area"], int(title["number"])):
+        raise SpecificationError(file, number, f"{heading['id']}: {problem}")
+    facts = _FACTS.fullmatch(body[1][1]) if len(body) > 1 else None
+    if facts is None:
+        message = f"{heading['id']}: the line after the id must be *LEVEL · profiles · editions*"
+        raise SpecificationError(file, number + 1, message)
+    level = facts["level"]
+    profiles = tuple(item.strip() for item in facts["profiles"].split(","))
+    editions = tuple(facts["editions"].split())
+    if problem := _fact_problem(level, profiles, editions):
+        raise SpecificationError(file, number + 1, f"{heading['id']}: {problem}")
+    parts: dict[str, list[str]] = {"text": [], "rationale": [], "source": []}
+    for line, paragraph in _paragraphs(body[2:]):
+        part, content = _part(paragraph)
+        if problem := _order_problem(part, parts):
+            raise SpecificationError(file, line, f"{heading['id']}: {problem}")
+        parts[part].append(content)
+    for part in ("text", "source"):
+        if not parts[part]:
+            raise SpecificationError(file, number, f"{heading['id']}: it has no {part}")
+    return Clause(
         id=heading["id"],
-        level=facts["level"],
-        profiles=tuple(item.strip() for item in facts["profiles"].split(",")),
-        editions=tuple(facts["editions"].split()),
-        text="\n\n".join(text),
-        rationale=" ".join(rationale),
-        source=" ".join(source),
-        chapter=chapter,
+        level=level,
+        profiles=profiles,
+        editions=editions,
+        text="\n\n".join(parts["text"]),
+        rationale="".join(parts["rationale"]),
+        source="".join(parts["source"]),
+        chapter=title[0].removeprefix("# "),
         file=file,
-        line=start + 1,
+        line=number,
     )
-    for problem in _problems(clause, heading["area"]):
-        raise SpecificationError(f"{where}: {clause.id}: {problem}")
-    return clause
 
 
-def _problems(clause: Clause, area: str) -> Iterator[str]:
+def _area_problem(area: str, chapter: int) -> str | None:
     if area not in AREAS:
-        yield f"unknown area {area}; there are {', '.join(AREAS)}"
-    if clause.level not in LEVELS:
-        yield f"unknown level {clause.level!r}; there are {', '.join(LEVELS)}"
-    for profile in set(clause.profiles) - set(PROFILES):
-        yield f"unknown profile {profile!r}; there are {', '.join(PROFILES)}"
-    for edition in set(clause.editions) - set(EDITIONS):
-        yield f"unknown edition {edition!r}; there are {', '.join(EDITIONS)}"
-    if not clause.text:
-        yield "it has no text"
-    if not clause.source:
-        yield "it has no source"
+        return f"unknown area {area}; there are {', '.join(AREAS)}"
+    return None if AREAS[area] == chapter else f"clauses of {area} stand in chapter {AREAS[area]}"
 
 
-def _paragraphs(lines: Sequence[str]) -> list[str]:
-    """Join lines to paragraphs; a quotation loses its marks, a fenced block is left out."""
-    prose = re.sub(r"^```.*?^```$", "", "\n".join(lines), flags=re.MULTILINE | re.DOTALL)
-    joined = (
-        " ".join(line.removeprefix(">").strip() for line in block.splitlines())
-        for block in re.split(r"\n\s*\n", prose)
-    )
-    return [paragraph.strip() for paragraph in joined if paragraph.strip()]
+def _fact_problem(level: str, profiles: Sequence[str], editions: Sequence[str]) -> str | None:
+    for what, given, known in (
+        ("level", (level,), LEVELS),
+        ("profile", profiles, PROFILES),
+        ("edition", editions, EDITIONS),
+    ):
+        for index, name in enumerate(given):
+            if name not in known:
+                return f"unknown {what} {name!r}; there are {', '.join(known)}"
+            if name in given[:index]:
+                return f"{what} {name} is named twice"
+    return None
+
+
+def _paragraphs(lines: Sequence[_Line]) -> Iterator[tuple[int, str]]:
+    """Join lines to paragraphs; yield the number of the first line and the text of each."""
+    first, joined = 0, ""
+    for number, line in (*lines, (0, "")):
+        if line.strip():
+            first = first if joined else number
+            joined = f"{joined} {line.removeprefix('>').strip()}" if joined else line.strip()
+        elif joined:
+            yield first, joined
+            joined = ""
+
+
+def _part(paragraph: str) -> tuple[str, str]:
+    for part, mark in (("rationale", _RATIONALE), ("source", _SOURCE)):
+        if paragraph.startswith(mark):
+            return part, paragraph.removeprefix(mark)
+    return "text", paragraph
+
+
+def _order_problem(part: str, before: Mapping[str, Sequence[str]]) -> str | None:
+    """Say what is wrong with one more part: text comes first, then one rationale at most, then one source."""
+    if before["source"]:
+        return "it goes on after its source: what follows needs a heading of its own"
+    if part == "rationale" and before["rationale"]:
+        return "it has two rationales"
+    if part == "text" and before["rationale"]:
+        return "text follows the rationale: a quotation goes on with >, and the text comes first"
+    return None

@@ -1,19 +1,32 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The specification: its form, and that its examples are what they say."""
 
+from __future__ import annotations
+
+import json
 import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+import xlsnap_grammars
 from xlsnap_conformance import clauses
 from xlsnap_conformance.clauses import (
+    AREAS,
+    PROFILES,
+    Clause,
     SpecificationError,
+    find_clauses,
     load_clauses,
     parse_chapter,
     specification_directory,
 )
-from xlsnap_grammars import ConfigError, parse_snapshot_config
+from xlsnap_grammars import DEVIATIONS, ConfigError, parse_config, parse_disk, parse_snapshot_config
 
-GOOD = """# 4. Create
+GOOD = """\
+# 4. Create
 
 ## Part
 
@@ -26,6 +39,8 @@ hold.
 ```xl.snapshot.conf accepted
 name = "x"
 # not a heading
+
+> Rationale: not a rationale
 ```
 
 > Rationale: because
@@ -39,9 +54,12 @@ Prose.
 """
 
 
+# --- the loader -------------------------------------------------------------------------------------------
+
+
 def test_a_clause_and_its_parts() -> None:
     (clause,) = parse_chapter(GOOD, file="04-create.md")
-    assert clause == clauses.Clause(
+    assert clause == Clause(
         id="XLS-CREATE-001",
         level="MUST",
         profiles=("core", "disk-internal"),
@@ -56,71 +74,253 @@ def test_a_clause_and_its_parts() -> None:
     assert clause.area == "CREATE"
 
 
+def test_a_rationale_is_optional_and_prose_is_no_clause() -> None:
+    bare = GOOD.replace("> Rationale: because\n> it must.\n", "")
+    (clause,) = parse_chapter(bare, file="x.md")
+    assert clause.rationale == ""
+    assert parse_chapter("# 11. Errata\n\n## Part\n\nProse.\n", file="x.md") == []
+
+
+def test_clauses_stand_in_the_order_of_the_text() -> None:
+    second = GOOD.partition("## Part\n")[2].replace("001", "002")
+    chapter = parse_chapter(GOOD + second, file="x.md")
+    assert [clause.id for clause in chapter] == ["XLS-CREATE-001", "XLS-CREATE-002"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("### XLS-CREATE-001", "### XLS-CREATE-1", "x.md:5: 'XLS-CREATE-1' is not a clause id"),
-        ("### XLS-CREATE-001", "### XLS-ODD-001", "x.md:5: XLS-ODD-001: unknown area ODD"),
-        ("*MUST", "*SHALL", "unknown level 'SHALL'"),
-        ("*MUST · core, disk-internal · v4 V9*", "MUST", "must be *LEVEL"),
-        ("disk-internal", "disks", "unknown profile 'disks'"),
-        ("V9*", "V8*", "unknown edition 'V8'"),
-        ("It must\nhold.", "", "it has no text"),
-        ("Source: decided here.", "", "it has no source"),
+        ("# 4. Create", "# Create", "x.md:1: a chapter begins with its title: # 4. Create"),
+        ("XLS-CREATE-001", "XLS-CREATE-1", "x.md:5: 'XLS-CREATE-1' is not a clause id XLS-AREA-NNN"),
+        ("XLS-CREATE-001", "XLS-Create-001", "x.md:5: 'XLS-Create-001' is not a clause id XLS-AREA-NNN"),
+        ("XLS-CREATE-001", "XLS-ODD-001", "x.md:5: XLS-ODD-001: unknown area ODD; there are TERM, "),
+        ("XLS-CREATE-001", "XLS-LIST-001", "x.md:5: XLS-LIST-001: clauses of LIST stand in chapter 5"),
+        ("*MUST", "*SHALL", "x.md:6: XLS-CREATE-001: unknown level 'SHALL'; there are MUST, SHOULD, MAY"),
+        (" · v4 V9*", "*", "x.md:6: XLS-CREATE-001: the line after the id must be *LEVEL · profiles · "),
+        ("*MUST", "\n*MUST", "x.md:6: XLS-CREATE-001: the line after the id must be *LEVEL"),
+        ("disk-internal ·", "disks ·", "x.md:6: XLS-CREATE-001: unknown profile 'disks'; there are core, "),
+        ("disk-internal ·", "core ·", "x.md:6: XLS-CREATE-001: profile core is named twice"),
+        ("V9*", "V8*", "x.md:6: XLS-CREATE-001: unknown edition 'V8'; there are v4, V9"),
+        ("V9*", "v4*", "x.md:6: XLS-CREATE-001: edition v4 is named twice"),
+        ("It must\nhold.\n", "", "x.md:5: XLS-CREATE-001: it has no text"),
+        ("Source: decided here.\n", "", "x.md:5: XLS-CREATE-001: it has no source"),
+        ("here.\n", "here.\n\nMore.\n", "x.md:23: XLS-CREATE-001: it goes on after its source"),
+        ("\n> it must.", "\n\n> Rationale: twice.", "x.md:20: XLS-CREATE-001: it has two rationales"),
+        ("\n> it must.", "\n\nmore.", "x.md:20: XLS-CREATE-001: text follows the rationale"),
+        ("```\n\n> Rat", "\n\n> Rat", "x.md:11: the example has no end: ``` is missing"),
     ],
 )
-def test_what_is_wrong_with_a_clause_is_said(old: str, new: str, complaint: str) -> None:
+def test_what_is_wrong_is_said_with_its_place(old: str, new: str, complaint: str) -> None:
+    assert GOOD.count(old) == 1
     with pytest.raises(SpecificationError) as caught:
         parse_chapter(GOOD.replace(old, new), file="x.md")
-    assert complaint in str(caught.value)
-    assert str(caught.value).startswith("x.md:5: ")
+    assert str(caught.value).startswith(complaint)
 
 
-def test_an_id_stands_once(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_file_is_no_chapter() -> None:
+    with pytest.raises(SpecificationError, match=r"^x\.md:1: a chapter begins with its title"):
+        parse_chapter("", file="x.md")
+
+
+def test_an_id_that_ends_the_file_is_told() -> None:
+    with pytest.raises(SpecificationError, match=r"^x\.md:4: XLS-LIST-001: the line after the id must be"):
+        parse_chapter("# 5. List\n\n### XLS-LIST-001", file="x.md")
+
+
+def test_an_id_stands_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "04-create.md").write_text(GOOD)
-    (tmp_path / "05-list.md").write_text(GOOD)
+    (tmp_path / "04-more.md").write_text(GOOD)
     monkeypatch.setattr(clauses, "specification_directory", lambda: tmp_path)
-    with pytest.raises(SpecificationError, match=r"05-list\.md:5: XLS-CREATE-001 stands at 04-create\.md:5"):
-        clauses.load_clauses.__wrapped__()
+    with pytest.raises(SpecificationError, match=r"^04-more\.md:5: XLS-CREATE-001 stands at 04-create\.md:5"):
+        load_clauses.__wrapped__()
+
+
+@pytest.mark.parametrize("place", ["conformance/xlsnap_conformance/spec", "spec"])
+def test_the_text_is_found_in_a_wheel_and_in_a_checkout(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tmp_path / place
+    spec.mkdir(parents=True)
+    (spec / "00-introduction.md").write_text("# 0. Introduction\n")
+    module = tmp_path / "conformance" / "xlsnap_conformance" / "clauses.py"
+    monkeypatch.setattr(clauses, "__file__", str(module))
+    assert specification_directory() == spec
+
+
+def test_a_missing_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clauses, "__file__", str(tmp_path / "a" / "b" / "clauses.py"))
+    with pytest.raises(FileNotFoundError, match=r"^no specification beside .*: reinstall the package$"):
+        specification_directory()
+
+
+@pytest.mark.parametrize("reference", ["XLS-REVERT-004", "xls-revert-004", "revert-004"])
+def test_a_clause_is_found_by_its_id(reference: str) -> None:
+    assert find_clauses(reference) == (load_clauses()["XLS-REVERT-004"],)
+
+
+@pytest.mark.parametrize("reference", ["XLS-LIST", "xls-list-", "list"])
+def test_clauses_are_found_by_the_beginning_of_their_ids(reference: str) -> None:
+    found = find_clauses(reference)
+    assert {clause.area for clause in found} == {"LIST"}
+    assert len(found) == sum(clause.area == "LIST" for clause in load_clauses().values())
+
+
+def test_what_no_id_begins_with_finds_nothing_and_nothing_finds_all() -> None:
+    assert find_clauses("XLS-NOPE") == find_clauses("004") == ()
+    assert find_clauses("") == find_clauses("xl") == tuple(load_clauses().values())
+
+
+# --- the text ---------------------------------------------------------------------------------------------
+
+CHAPTERS = {
+    path.name: path.read_text(encoding="utf-8") for path in sorted(specification_directory().glob("*.md"))
+}
 
 
 def test_the_specification_loads() -> None:
-    assert len(load_clauses()) >= 90
-    assert {clause.area for clause in load_clauses().values()} == set(clauses.AREAS)
-    assert {name for clause in load_clauses().values() for name in clause.profiles} == set(clauses.PROFILES)
+    assert len(load_clauses()) >= 150
+    assert {clause.area for clause in load_clauses().values()} == set(AREAS)
+    assert {name for clause in load_clauses().values() for name in clause.profiles} == set(PROFILES)
 
 
 @pytest.mark.parametrize("clause", load_clauses().values(), ids=lambda clause: clause.id)
-def test_a_clause_can_be_tested_and_says_so_briefly(clause: clauses.Clause) -> None:
+def test_a_clause_is_brief(clause: Clause) -> None:
     assert len(clause.text.split()) <= 60, "a clause is one testable sentence or two"
-    assert clause.text.endswith((".", "libxlu returns.")), "a clause ends with a full stop"
+    for part in (clause.text, clause.rationale or "."):
+        assert part.endswith("."), f"no full stop: {part}"
 
 
-def examples() -> list[tuple[str, str, str]]:
-    block = re.compile(r"^```xl\.snapshot\.conf (accepted|rejected)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-    return [
-        (path.name, verdict, text)
-        for path in sorted(specification_directory().glob("*.md"))
-        for verdict, text in block.findall(path.read_text(encoding="utf-8"))
-    ]
-
-
-@pytest.mark.parametrize(("file", "verdict", "text"), examples())
-def test_the_examples_are_accepted_or_rejected_as_it_says(file: str, verdict: str, text: str) -> None:
-    try:
-        parse_snapshot_config(text)
-    except ConfigError:
-        outcome = "rejected"
-    else:
-        outcome = "accepted"
-    assert outcome == verdict
-
-
-def test_there_are_examples() -> None:
-    assert len(examples()) >= 8
+@pytest.mark.parametrize("area", AREAS)
+def test_no_number_is_left_out_unless_it_was_withdrawn(area: str) -> None:
+    withdrawn = set(re.findall(r"XLS-[A-Z]+-\d{3}", CHAPTERS["README.md"].partition("## Withdrawn ids")[2]))
+    assert not withdrawn & load_clauses().keys()
+    numbers = {int(id[-3:]) for id in withdrawn | load_clauses().keys() if id.split("-")[1] == area}
+    assert numbers == set(range(1, len(numbers) + 1))
 
 
 def test_every_clause_that_the_text_mentions_exists() -> None:
-    for path in specification_directory().glob("*.md"):
-        for name in re.findall(r"XLS-[A-Z]+-\d{3}", path.read_text(encoding="utf-8")):
-            assert name in load_clauses() or name == "XLS-AREA-000", f"{path.name}: {name}"
+    for name, text in CHAPTERS.items():
+        mentioned = set(re.findall(r"XLS-[A-Z]+-\d{3}", text))
+        assert mentioned - {"XLS-AREA-000"} <= load_clauses().keys(), name
+
+
+def test_the_index_has_every_chapter_and_area() -> None:
+    for index in ("README.md", "00-introduction.md"):
+        linked = set(re.findall(r"\((\d\d-[a-z-]+\.md)\)", CHAPTERS[index]))
+        assert linked >= CHAPTERS.keys() - {"README.md", "00-introduction.md"}
+    rows = re.findall(r"^\| \[(\d+)\. [^|]*\| ([^|]*) \|", CHAPTERS["README.md"], re.MULTILINE)
+    named = {area: int(number) for number, ids in rows for area in re.findall(r"XLS-([A-Z]+)", ids)}
+    assert named == dict(AREAS)
+
+
+def test_links_lead_somewhere() -> None:
+    source = Path(__file__).parents[2] / "spec"
+    for name, text in CHAPTERS.items():
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (source / target).exists(), f"{name}: {target}"
+
+
+def test_the_introduction_explains_every_level_profile_and_edition() -> None:
+    text = CHAPTERS["00-introduction.md"]
+    for name in (*clauses.LEVELS, *PROFILES):
+        assert f"\n| {name} | " in text
+    for name in clauses.EDITIONS:
+        assert f"`{name}`" in text
+
+
+# --- what the text shows of the grammars ------------------------------------------------------------------
+
+
+def test_the_table_of_deviations_is_that_of_the_grammars() -> None:
+    table = CHAPTERS["02-configuration.md"].partition("## Deviations from libxlu")[2]
+    assert re.findall(r"^\| ([a-z-]*[a-z]) \|", table, re.MULTILINE)[1:] == [each.id for each in DEVIATIONS]
+
+
+def test_the_grammar_that_is_shown_is_the_real_one() -> None:
+    shown = re.findall(
+        r"^```lark (\S+)\n(.*?)^```$", CHAPTERS["02-configuration.md"], re.MULTILINE | re.DOTALL
+    )
+    assert shown
+    for name, text in shown:
+        assert text in (Path(xlsnap_grammars.__file__).parent / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One text in one of the languages, whether it is accepted, and what it means if that is said."""
+
+    language: str
+    accepted: bool
+    text: str
+    meaning: Any = None
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "xl.cfg": parse_config,
+    "xl-disk": parse_disk,
+    "xl.snapshot.conf": parse_snapshot_config,
+}
+_EXAMPLE = re.compile(
+    r"^```(?P<language>xl\S+)(?P<lines> lines)? (?P<verdict>accepted|rejected)\n(?P<text>.*?)^```$"
+    r"(?:\n\n^```json\n(?P<meaning>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def examples() -> Iterator[Any]:
+    for name, chapter in CHAPTERS.items():
+        for found in _EXAMPLE.finditer(chapter):
+            language, text = found["language"], found["text"]
+            alone = not found["lines"] and language != "xl-disk"
+            line = chapter.count("\n", 0, found.start("text")) + 1
+            meaning = json.loads(found["meaning"]) if found["meaning"] else None
+            for number, part in enumerate([text] if alone else text.splitlines()):
+                example = Example(language, found["verdict"] == "accepted", part, meaning)
+                yield pytest.param(example, id=f"{name}:{line + number}")
+
+
+EXAMPLES = list(examples())
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_accepted_or_rejected_as_it_says(example: Example) -> None:
+    parse = _PARSERS[example.language]
+    if not example.accepted:
+        with pytest.raises(ConfigError):
+            parse(example.text)
+        return
+    value = parse(example.text)
+    if example.meaning is not None:
+        assert shown(value, example.meaning) == example.meaning
+
+
+def shown(value: Any, meaning: Any) -> Any:
+    """Return as much of a value as an example shows of it; a configuration is shown whole."""
+    if isinstance(value, tuple) and isinstance(meaning, list) and len(value) == len(meaning):
+        return [shown(item, part) for item, part in zip(value, meaning, strict=True)]
+    if isinstance(meaning, dict) and not isinstance(value, dict):
+        return {key: shown(getattr(value, key), part) for key, part in meaning.items()}
+    return value
+
+
+def test_there_are_examples_of_each_kind_and_every_fence_is_understood() -> None:
+    found = [parameter.values[0] for parameter in EXAMPLES]
+    assert {(each.language, each.accepted) for each in found} == {
+        (n, v) for n in _PARSERS for v in (True, False)
+    }
+    understood = sum(len(list(_EXAMPLE.finditer(chapter))) for chapter in CHAPTERS.values())
+    assert understood == sum(
+        len(re.findall(r"^```xl", chapter, re.MULTILINE)) for chapter in CHAPTERS.values()
+    )
+
+
+@pytest.mark.parametrize(
+    "clause", [c for c in load_clauses().values() if c.area == "CONF"], ids=lambda c: c.id
+)
+def test_an_example_of_a_rule_of_the_language_shows_it_broken(clause: Clause) -> None:
+    """Rules that no text can show broken are named here."""
+    lines = CHAPTERS[clause.file].splitlines()
+    body = "\n".join(lines[clause.line :]).partition("\n##")[0]
+    without = {"XLS-CONF-005", "XLS-CONF-006", "XLS-CONF-011", "XLS-CONF-013", "XLS-CONF-017", "XLS-CONF-020"}
+    without.add("XLS-CONF-021")
+    assert ("rejected\n" in body) != (clause.id in without)
