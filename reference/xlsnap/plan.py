@@ -188,7 +188,7 @@ def plan_create(
     :raise MemoryPathError: if the memory image cannot be put where it should go (`memory_problem`).
     :raise DiskChoiceError: if there is nothing to snapshot.
     """
-    disks = tuple(DiskImage(disk.device, disk.path, disk.format) for disk in snapshot.disks)
+    disks = snapshot_disks(snapshot)
     if snapshot.memory is None and not disks:
         raise DiskChoiceError(f"domain {domain.name!r} has no writable disk and no memory was asked for")
     if memory_problem:
