@@ -24,6 +24,8 @@ _UNCHANGED = ("XLS-FAIL-001",)
 _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
     Aspect.ACCEPTED: {
         "create, name like another": ("XLS-TERM-004", "XLS-CREATE-001"),
+        "create, nothing to write to": ("XLS-CREATE-019", "XLS-CREATE-001"),
+        "create, some disks read-only": ("XLS-CREATE-014", "XLS-CREATE-001"),
         "create": ("XLS-CREATE-001", "XLS-TERM-001"),
         "revert": ("XLS-REVERT-011", "XLS-REVERT-009", "XLS-REVERT-010"),
         "delete": ("XLS-DELETE-007", "XLS-DELETE-009"),
@@ -48,7 +50,7 @@ _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
         "create": ("XLS-CREATE-021",),
         "revert, disk-only": ("XLS-REVERT-007",),
         "revert, number as name": ("XLS-TERM-003", "XLS-REVERT-003"),
-        "revert": ("XLS-REVERT-003", "XLS-REVERT-009"),
+        "revert": ("XLS-REVERT-003", "XLS-REVERT-009", "XLS-MODEL-005"),
         "delete": ("XLS-DELETE-005",),
         "any": ("XLS-MODEL-001",),
     },
@@ -57,7 +59,7 @@ _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
         "create": ("XLS-CREATE-021",),
         "revert, another disk": ("XLS-REVERT-008",),
         "revert, number as name": ("XLS-TERM-003", "XLS-REVERT-004"),
-        "revert": ("XLS-REVERT-004", "XLS-REVERT-009"),
+        "revert": ("XLS-REVERT-004", "XLS-REVERT-009", "XLS-MODEL-005"),
         "delete": ("XLS-DELETE-005",),
         "any": ("XLS-MODEL-001",),
     },
@@ -65,6 +67,7 @@ _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
         "refused": _UNCHANGED,
         "revert": ("XLS-REVERT-010",),
         "delete": ("XLS-DELETE-006",),
+        "fresh start": ("XLS-MODEL-008",),
         "stopped": ("XLS-LIST-006",),
         "any": ("XLS-LIST-001",),
     },
@@ -73,15 +76,27 @@ _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
         "refused": _UNCHANGED,
         "dry run": ("XLS-CREATE-024",),
         "delete": ("XLS-DELETE-004",),
+        "list, empty": ("XLS-LIST-011", "XLS-LIST-001"),
         "any": ("XLS-LIST-001",),
     },
-    Aspect.LIST_FAILS: {"stopped": ("XLS-LIST-006",), "any": ("XLS-LIST-001",)},
+    Aspect.LIST_FAILS: {
+        "list, empty": ("XLS-LIST-011",),
+        "stopped": ("XLS-LIST-006",),
+        "any": ("XLS-LIST-001",),
+    },
     Aspect.LIST_ORDER: {"any": ("XLS-LIST-002",)},
     Aspect.LIST_FIELDS: {
         "create, disk-only": ("XLS-CREATE-017", "XLS-LIST-004"),
         "any": ("XLS-LIST-004",),
     },
-    Aspect.LIST_DESCRIPTION: {"any": ("XLS-CREATE-013", "XLS-LIST-005")},
+    Aspect.LIST_TIME: {
+        "create": ("XLS-CREATE-018", "XLS-LIST-004"),
+        "any": ("XLS-MODEL-005", "XLS-CREATE-018"),
+    },
+    Aspect.LIST_DESCRIPTION: {
+        "create": ("XLS-CREATE-013", "XLS-LIST-005"),
+        "any": ("XLS-MODEL-005", "XLS-CREATE-013", "XLS-LIST-005"),
+    },
     Aspect.LIST_DISKS: {
         "create, chosen disks": ("XLS-CREATE-015",),
         "create": ("XLS-CREATE-014",),
@@ -106,7 +121,7 @@ _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
         "any": ("XLS-MODEL-003",),
     },
     Aspect.TAG_TWICE: {"any": ("XLS-MODEL-003", "XLS-CREATE-002")},
-    Aspect.FOREIGN_TAG: {"any": ("XLS-MODEL-004",)},
+    Aspect.FOREIGN_TAG: {"refused create": ("XLS-CREATE-011", "XLS-MODEL-004"), "any": ("XLS-MODEL-004",)},
     Aspect.IMAGE_SOUND: {"any": ("XLS-MODEL-002",)},
     Aspect.METADATA_SET: {"any": ("XLS-META-001",)},
     Aspect.METADATA_FIELDS: {"any": ("XLS-META-002",)},
@@ -170,6 +185,14 @@ def circumstances(step: Step, before: World, vdev: str | None = None) -> Iterato
             yield "create, chosen disks"
         if step.name is not None and step.name.casefold() in {name.casefold() for name in before.names()}:
             yield "create, name like another"
+        if not any(disk.writable for disk in before.domain.disks):
+            yield "create, nothing to write to"
+        if step.disks is None and not all(disk.writable for disk in before.domain.disks):
+            yield "create, some disks read-only"
+    if isinstance(step, do.List) and not before.snapshots:
+        yield "list, empty"
+    if isinstance(step, do.PowerCycle | do.Start):
+        yield "fresh start"
     if isinstance(step, do.Revert):
         snapshot = before.find(step.name)
         if snapshot is not None and vdev is not None and vdev not in snapshot.disks:

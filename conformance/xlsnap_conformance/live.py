@@ -74,6 +74,8 @@ class LiveDomain:
         try:
             self.start()
             self.guest().ping()
+            if "metadata-files" in self.subject.capabilities:
+                self.metadata_directory()  # later the domain may be unknown
         except (ImplementationError, ProbeError, ProbeTimeout, ProbeClosed) as error:
             raise HarnessError(f"the domain for the scenario did not come up: {error}") from error
 

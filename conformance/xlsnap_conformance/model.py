@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from typing import Any, Literal
 
 import msgspec
@@ -202,6 +203,12 @@ def _tags_wanted(world: World, step: do.Create) -> set[tuple[str, str]]:
     return {(vdev, step.name) for vdev in chosen_disks(world, step)} if step.name is not None else set()
 
 
+def _points_at(world: World, text: str) -> bool:
+    """Say whether a careless toolstack could take a text for one of the names."""
+    places = {str(place) for place in range(len(world.snapshots) + 1)}
+    return text in places or any(name.startswith(text) or fnmatch(name, text) for name in world.names())
+
+
 def _has_path(step: do.Create) -> bool:
     return step.memory not in ("yes", "no")
 
@@ -245,12 +252,16 @@ REFUSALS: tuple[Rule, ...] = (
         lambda world, step: step.memory in {*world.files, *world.memory_files},
     ),
     Rule(
-        do.Create, ("host", "input", "state"), "XLS-MODEL-004", "an image has a tag of this name already",
+        do.Create, ("host", "input", "state"), "XLS-CREATE-011", "an image has a tag of this name already",
         lambda world, step: not world.foreign_tags.isdisjoint(_tags_wanted(world, step)),
     ),
     Rule(
         do.Create, ("host", "input"), "XLS-FAIL-002", "no file can have a name as long as the memory image's",
         lambda world, step: len(step.memory.rpartition("/")[2].encode()) > MAX_FILE_NAME_BYTES,
+    ),
+    Rule(
+        (do.Revert, do.Delete), ("input",), "XLS-TERM-006", "part of a name, a pattern or a place is no name",
+        lambda world, step: world.find(step.name) is None and _points_at(world, step.name),
     ),
     Rule(
         do.Revert, ("input",), "XLS-REVERT-001", "there is no such snapshot",

@@ -27,6 +27,12 @@ from .subject import Subject
 from .trace import DomainOf, Failure, Step, Trace
 from .wording import describe, needed
 
+_CHANGES_SNAPSHOTS = (
+    *(do.Create, do.Revert, do.Delete, do.List),
+    *(do.PowerCycle, do.Start, do.Destroy, do.Check),
+)
+"""Steps after which the snapshots are looked at."""
+
 
 class Unsupported(Exception):
     """The implementation does not claim to be able to do this."""
@@ -185,6 +191,16 @@ class Scenario:
         except ImplementationError as error:
             self._fail(clauses, f"{type(request).__name__} was refused", "done", str(error))
 
+    def undisturbed(self, clauses: tuple[str, ...], by: str) -> None:
+        """Look at everything after something was done elsewhere that must not touch this domain.
+
+        :raise ConformanceFailure: with `clauses` if anything is not as it was.
+        """
+        self.before = self.world
+        for finding in self._observations(do.Check()):
+            self._fail(clauses, f"{by}: {finding.summary}", finding.expected, finding.observed)
+        self.checks += 1
+
     # --- looking --------------------------------------------------------------------------------------------
 
     def _observations(self, step: Step) -> Iterator[Finding]:
@@ -194,7 +210,7 @@ class Scenario:
         # A domain that should run proves it by answering; only where that is not asked its state is.
         if not isinstance(step, do.Create | do.Delete | do.List) or self.world.state != "running":
             yield from self._state_findings()
-        if isinstance(step, do.Create | do.Revert | do.Delete | do.List | do.Start | do.Destroy | do.Check):
+        if isinstance(step, _CHANGES_SNAPSHOTS):
             yield from self._snapshot_findings()
         if self.world.state == "running":
             yield from self._guest_findings(step)

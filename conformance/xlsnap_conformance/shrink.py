@@ -25,7 +25,7 @@ DEFAULT_SECONDS = 60.0
 def shrink(
     failure: ConformanceFailure, subject: Subject, *, seconds: float = DEFAULT_SECONDS
 ) -> ConformanceFailure:
-    """Return a failure that breaks the same first clause, by as small a trace as is found within `seconds`.
+    """Return a failure that breaks one of the same clauses, by as small a trace as is found within `seconds`.
 
     The result is `failure` itself if nothing smaller fails so.
     """
@@ -38,6 +38,7 @@ def shrink(
 class _Search:
     def __init__(self, failure: ConformanceFailure, subject: Subject, end: float) -> None:
         self.best = failure
+        self.clause_ids = frozenset(failure.clause_ids)
         self.subject = subject
         self.end = end
         self.tried: set[bytes] = set()
@@ -62,7 +63,7 @@ class _Search:
         try:
             replay(candidate, self.subject)
         except ConformanceFailure as failure:
-            if failure.clause_ids[:1] == self.best.clause_ids[:1]:
+            if set(failure.clause_ids) & self.clause_ids:
                 self.best = failure
                 return True
         except HarnessError:

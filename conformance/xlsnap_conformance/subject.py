@@ -102,6 +102,14 @@ def _make_image(path: Path, disk: DiskOf) -> Path:
     return path
 
 
+def qemu_img_create(path: Path, *, size_kib: int) -> None:
+    """Make an empty qcow2 image.
+
+    :raise HarnessError: if that fails.
+    """
+    _make_image(path, DiskOf(vdev="", size_kib=size_kib))
+
+
 def qemu_img(command: str, *arguments: str | Path) -> None:
     """Run a command of `qemu-img` on a qcow2 image of ours, the last argument, that nobody else has open.
 

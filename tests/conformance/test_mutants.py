@@ -29,6 +29,9 @@ TRACES = [load(path) for path in sorted((Path(suite.__file__).parent / "scenario
 
 BY_TEST = {
     "guest-runs-between": "test_domains.py::test_memory_and_disk_are_of_one_instant",
+    "same-name-elsewhere-deleted": "test_domains.py::test_domains_do_not_touch_each_other",
+    "format-guessed": "test_domains.py::test_raw_image_that_looks_like_qcow2",
+    "order-by-name-within-a-second": "test_domains.py::test_order_within_a_second",
     "unknown-domain-is-empty": "test_refusals.py::test_unknown_domain[list]",
 }
 """Mutants that no scenario can tell from the reference, and the test of the suite that can."""

@@ -187,7 +187,7 @@ def test_a_list_that_is_right() -> None:
         ((row("one", state="p"), LISTED[1]), Aspect.LIST_FIELDS),
         ((row("one", state=""), LISTED[1]), Aspect.LIST_FIELDS),
         ((row("one", disks=()), LISTED[1]), Aspect.LIST_DISKS),
-        ((row("one", creation_time=50), LISTED[1]), Aspect.LIST_FIELDS),
+        ((row("one", creation_time=50), LISTED[1]), Aspect.LIST_TIME),
     ],
 )
 def test_a_wrong_list_is_found(rows: tuple[ListedSnapshot, ...], aspect: Aspect) -> None:

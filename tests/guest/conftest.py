@@ -41,12 +41,17 @@ class Machine:
         monitor_end.close()
         self.console = console
         self.probe = guest.Probe(console, timeout=20)
-        self._monitor = monitor.makefile("rw")
         monitor.settimeout(30)
-        self._monitor.readline()
-        self.qmp("qmp_capabilities")
-        if wait:
-            self.probe.ping()
+        self._socket = monitor
+        self._monitor = monitor.makefile("rw")
+        try:
+            self._monitor.readline()
+            self.qmp("qmp_capabilities")
+            if wait:
+                self.probe.ping()
+        except BaseException:
+            self.close()
+            raise
 
     def qmp(self, command: str, **arguments: object) -> Any:
         """Run a QMP command; underscores in names stand for dashes."""
@@ -73,6 +78,8 @@ class Machine:
         self.process.kill()
         self.process.wait()
         self.probe.close()
+        self._monitor.close()
+        self._socket.close()
 
 
 Start = Callable[..., Machine]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -118,14 +119,11 @@ def _compile(directory: Path) -> tuple[bytes, bytes]:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": _path(), "LC_ALL": "C"})
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise BuildError(f"{command[0]} failed: {lines[0]}")
-
-
-def _path() -> str:
-    return str(Path(shutil.which("gcc") or "/usr/bin/gcc").parent) + ":/usr/bin:/bin"
 
 
 def make_rom(payload: bytes, stub: bytes) -> bytes:

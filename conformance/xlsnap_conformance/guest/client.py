@@ -22,6 +22,12 @@ DEFAULT_SECONDS = 10.0
 RESEND_SECONDS = 0.5
 """A request may get lost while the guest boots: it is sent again until there is a reply."""
 
+LINE_BYTES = 159
+"""The longest request that the guest takes, its id included."""
+
+CONNECT_SECONDS = 0.02
+"""How long to wait before a console that is busy is asked again."""
+
 _ids = itertools.count(1)
 
 _SAFE = re.compile(r"[!-~]+")
@@ -52,6 +58,7 @@ class Probe:
     in seconds and holds for each request.
 
     :raise ProbeClosed: if nobody listens there.
+    :raise ProbeTimeout: if no connection is taken within `timeout`.
     """
 
     def __init__(self, console: Path | str | socket.socket, *, timeout: float = DEFAULT_SECONDS) -> None:
@@ -158,14 +165,15 @@ class Probe:
         return int(self.request("stop"))
 
     def power_off(self) -> None:
-        """Power the guest off; no reply comes."""
-        self._wake()
-        self._send("off")
+        """Power the guest off: it does so at once after its reply.
+
+        :raise ProbeError: ``nopower`` if the machine cannot be powered off.
+        """
+        self.request("off")
 
     def reboot(self) -> None:
         """Reset the guest and wait until it is up again, with no variables."""
-        self._wake()
-        self._send("reboot")
+        self.request("reboot")
         self.ping()
 
     def request(self, command: str, *arguments: str, repeat: bool = False) -> str:
@@ -176,6 +184,7 @@ class Probe:
         :raise ProbeError: if the guest refuses.
         :raise ProbeTimeout: if there is no answer within `timeout`.
         :raise ProbeClosed: if the connection ends.
+        :raise ValueError: if the request cannot be sent: odd characters, or too long for a line.
         """
         if not repeat:
             self._wake()
@@ -212,8 +221,11 @@ class Probe:
             if not _SAFE.fullmatch(argument):
                 raise ValueError(f"{argument!r} cannot be sent: printable ASCII without spaces is needed")
         number = str(next(_ids))
+        line = " ".join((number, command, *arguments)).encode()
+        if len(line) > LINE_BYTES:
+            raise ValueError(f"the request is {len(line)} bytes long, the guest takes {LINE_BYTES}")
         # The control character clears what noise may have left on the guest's line.
-        content = f"\x15{' '.join((number, command, *arguments))}\n".encode()
+        content = b"\x15" + line + b"\n"
         self._socket.settimeout(self.timeout)
         try:
             self._socket.sendall(content)
@@ -250,7 +262,7 @@ def _connect(path: Path, timeout: float) -> socket.socket:
     try:
         directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            connection.connect(f"/proc/self/fd/{directory}/{path.name}")
+            _connect_in_time(connection, f"/proc/self/fd/{directory}/{path.name}", timeout)
         finally:
             os.close(directory)
     except TimeoutError:
@@ -260,3 +272,16 @@ def _connect(path: Path, timeout: float) -> socket.socket:
         connection.close()
         raise ProbeClosed(f"console {path}: {error.strerror}") from error
     return connection
+
+
+def _connect_in_time(connection: socket.socket, address: str, timeout: float) -> None:
+    """Connect also while others wait there: connect(2) then fails with EAGAIN at once."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            connection.connect(address)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError from None
+            time.sleep(CONNECT_SECONDS)

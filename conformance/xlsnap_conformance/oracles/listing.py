@@ -39,7 +39,7 @@ def check(
         first, last = (times or {}).get(snapshot.name, (created[snapshot.name],) * 2)
         if not first <= created[snapshot.name] <= last:
             summary = f"the list tells another creation time of {snapshot.name!r}"
-            yield Finding(Aspect.LIST_FIELDS, summary, f"{first} to {last}", created[snapshot.name])
+            yield Finding(Aspect.LIST_TIME, summary, f"{first} to {last}", created[snapshot.name])
 
 
 def _compare(snapshot: Snapshot, row: ListedSnapshot) -> Iterator[Finding]:

@@ -14,8 +14,9 @@ from xlsnap_conformance.failures import ConformanceFailure, HarnessError
 from xlsnap_conformance.live import LiveDomain
 from xlsnap_conformance.protocol import CAPABILITIES
 from xlsnap_conformance.scenario import Scenario
-from xlsnap_conformance.subject import Subject
+from xlsnap_conformance.subject import Subject, qemu_img_create
 from xlsnap_conformance.trace import DiskOf, DomainOf
+from xlsnap_conformance.wording import describe
 
 from .conftest import Need, NewScenario, Tell
 
@@ -34,8 +35,12 @@ def test_edition_is_told(subject: Subject, tell: Tell) -> None:
     tell(f"edition {hello.edition}, {len(hello.capabilities)} capabilities")
 
 
-@pytest.mark.clauses("XLS-LIST-001", "XLS-DELETE-006", "XLS-REVERT-010", "XLS-MODEL-001")
-def test_names_belong_to_their_domain(new_scenario: NewScenario, need: Need) -> None:
+ELSEWHERE = ("XLS-MODEL-006", "XLS-TERM-005")
+
+
+@pytest.mark.clauses(*ELSEWHERE)
+def test_domains_do_not_touch_each_other(new_scenario: NewScenario, need: Need) -> None:
+    """Two domains with snapshots of the same names."""
     for capability in ("memory", "revert", "delete"):
         need(capability)
     one, other = new_scenario(DomainOf()), new_scenario(DomainOf())
@@ -44,12 +49,53 @@ def test_names_belong_to_their_domain(new_scenario: NewScenario, need: Need) -> 
         scenario.play(do.Write(vdev="hda", lba=1, word=value))
         scenario.play(do.Create(name="same"))
         scenario.play(do.Set(key="who", value="changed"))
-    one.play(do.Revert(name="same"))
-    other.play(do.Check())
-    one.play(do.Delete(name="same"))
+    for step in (do.Revert(name="same"), do.Create(name="more"), do.Delete(name="same"), do.Destroy()):
+        one.play(step)
+        other.undisturbed(ELSEWHERE, f"after something was done to another domain ({describe(step)})")
     other.play(do.Revert(name="same"))
-    one.finish()
     other.finish()
+
+
+@pytest.mark.clauses("XLS-LIST-009")
+def test_order_within_a_second(scenario: Scenario, subject: Subject, need: Need) -> None:
+    need("memory")
+    names = ["c", "a", "d", "b"]
+    for name in names:
+        scenario.play(do.Create(name=name))
+    listed = scenario.accepts(p.SnapshotList(domain=scenario.domain.name), ("XLS-LIST-009",)).snapshots
+    if [snapshot.name for snapshot in listed] != names:
+        raise ConformanceFailure(
+            ("XLS-LIST-009",),
+            "snapshots of the same second are not listed as they were made",
+            expected=names,
+            observed=[snapshot.name for snapshot in listed],
+            trace=scenario.trace(),
+        )
+
+
+@pytest.mark.clauses("XLS-MODEL-007")
+def test_raw_image_that_looks_like_qcow2(new_scenario: NewScenario, tell: Tell) -> None:
+    """A guest could write such a header into its raw disk, with the name of any file of the host in it."""
+    scenario = new_scenario(DomainOf(disks=(DiskOf(vdev="hda", format="raw"),)))
+    before = scenario.domain.guest().disks()[0]
+    scenario.play(do.Destroy())
+    image = scenario.domain.images["hda"]
+    forged = scenario.domain.scratch / "forged"
+    qemu_img_create(forged, size_kib=64 << 10)
+    content = forged.read_bytes()
+    forged.unlink()
+    with image.open("r+b") as file:
+        file.write(content[: image.stat().st_size])
+    scenario.play(do.Start())
+    after = scenario.domain.guest().disks()[0]
+    if after != before:
+        raise ConformanceFailure(
+            ("XLS-MODEL-007",),
+            "the format of a raw image was guessed from its content",
+            expected=f"a disk of {before} sectors",
+            observed=f"a disk of {after} sectors",
+        )
+    tell(f"the guest still has {after} sectors")
 
 
 @pytest.mark.clauses("XLS-LIST-006")

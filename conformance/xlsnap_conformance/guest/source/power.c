@@ -12,7 +12,7 @@
 #define PM_CONTROL 4
 #define SLEEP_ENABLE (1u << 13) /* with sleep type 0, which is "off" on this chip */
 
-void power_off(void)
+u32 power_port(void)
 {
     for (u32 device = 0; device < 32; device++) {
         u32 pci = pci_address(device, 3);
@@ -22,10 +22,12 @@ void power_off(void)
             pci_write(pci + PM_BASE, PM_DEFAULT_BASE | 1);
             pci_write(pci + PM_MISC, pci_read(pci + PM_MISC) | PM_IO_ENABLE);
         }
-        u32 base = pci_read(pci + PM_BASE) & 0xffc0;
-        outw((u16)(base + PM_CONTROL), SLEEP_ENABLE);
+        return (pci_read(pci + PM_BASE) & 0xffc0) + PM_CONTROL;
     }
+    return 0;
 }
+
+void power_off(u32 port) { outw((u16)port, SLEEP_ENABLE); }
 
 void reboot(void)
 {

@@ -2,7 +2,10 @@
 #ifndef POWER_H
 #define POWER_H
 
-void power_off(void); /* returns only if the machine has no power management */
+#include "machine.h"
+
+u32 power_port(void); /* 0 if the machine has no power management */
+void power_off(u32 port);
 void reboot(void);
 
 #endif

@@ -48,6 +48,15 @@ static void done(int result)
         ok();
 }
 
+/* The value of a hexadecimal digit of either case; 16 if it is none. */
+static u32 digit_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return (u32)(c - '0');
+    c |= 32;
+    return c >= 'a' && c <= 'f' ? (u32)(c - 'a' + 10) : 16;
+}
+
 /* Read a decimal or 0x… number; says whether it is one. */
 static int number(const char *text, u32 *value)
 {
@@ -60,7 +69,7 @@ static int number(const char *text, u32 *value)
     if (!*text)
         return 0;
     for (; *text; text++) {
-        u32 digit = *text >= '0' && *text <= '9' ? (u32)(*text - '0') : (u32)((*text | 32) - 'a' + 10);
+        u32 digit = digit_value(*text);
         if (digit >= base || *value > (0xffffffffu - digit) / base)
             return 0;
         *value = *value * base + digit;
@@ -275,13 +284,26 @@ static void do_stop(void)
     do_counted();
 }
 
+/* These two answer before they act: a client may then hang up, with nothing of the request still on its way. */
 static void do_off(void)
 {
-    power_off();
-    fail("nopower", 0);
+    u32 port = power_port();
+    if (!port) {
+        fail("nopower", 0);
+        return;
+    }
+    ok();
+    reply_send();
+    power_off(port);
+    reply_begin(); /* in case that the machine goes on */
 }
 
-static void do_reboot(void) { reboot(); }
+static void do_reboot(void)
+{
+    ok();
+    reply_send();
+    reboot();
+}
 
 static const struct command {
     const char *name;

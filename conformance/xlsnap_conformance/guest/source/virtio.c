@@ -19,6 +19,10 @@ enum {
 #define PCI_BAR0 0x10
 #define PCI_IO_AND_MASTER 5
 
+/* Where devices are placed if no firmware has: by slot, so that a later one cannot come to lie on another. */
+#define IO_BASE 0xd000
+#define IO_BYTES 0x80
+
 #define STATUS_RESET 0
 #define STATUS_ACKNOWLEDGE 1
 #define STATUS_DRIVER 2
@@ -55,11 +59,12 @@ static struct {
 static volatile u8 request_status;
 static u32 found;
 
-static int start(struct device *device, u32 pci, u32 number)
+static int start(struct device *device, u32 slot, u32 number)
 {
+    u32 pci = pci_address(slot, 0);
     u32 bar = pci_read(pci + PCI_BAR0);
     if (!(bar & ~3u)) { /* no firmware has placed it */
-        pci_write(pci + PCI_BAR0, 0xc000 + 0x100 * number);
+        pci_write(pci + PCI_BAR0, IO_BASE + IO_BYTES * slot);
         bar = pci_read(pci + PCI_BAR0);
     }
     pci_write(pci + PCI_COMMAND, (pci_read(pci + PCI_COMMAND) & 0xffff) | PCI_IO_AND_MASTER);
@@ -86,11 +91,9 @@ static int start(struct device *device, u32 pci, u32 number)
 void virtio_find(void)
 {
     found = 0;
-    for (u32 slot = 0; slot < 32 && found < KIND_DISKS; slot++) {
-        u32 pci = pci_address(slot, 0);
-        if (pci_read(pci) == PCI_ID_VIRTIO_BLK && start(&devices[found], pci, found))
+    for (u32 slot = 0; slot < 32 && found < KIND_DISKS; slot++)
+        if (pci_read(pci_address(slot, 0)) == PCI_ID_VIRTIO_BLK && start(&devices[found], slot, found))
             found++;
-    }
 }
 
 static int request(u32 disk, u32 type, u32 lba)

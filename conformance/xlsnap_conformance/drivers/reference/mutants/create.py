@@ -10,6 +10,7 @@ from typing import Any
 
 from xlsnap import executor, names, plan, steps, store
 from xlsnap.domain import RunState
+from xlsnap.errors import DiskChoiceError
 from xlsnap.qemu import QemuHost
 from xlsnap.steps import Plan, PlannedStep
 from xlsnap.toolstack import Toolstack
@@ -245,3 +246,28 @@ def case_ignored() -> None:
         return original(domain, replace(request, name=same) if same else request, now)
 
     wrap(plan, "choose_name", choose)
+
+
+@mutant("XLS-CREATE-019")
+def disks_are_needed() -> None:
+    """A domain without writable disks cannot be snapshotted."""
+
+    def choose(original: Any, domain: Any, request: Any) -> Any:
+        disks = original(domain, request)
+        if not disks:
+            raise DiskChoiceError(f"domain {domain.name!r} has no disk to snapshot")
+        return disks
+
+    wrap(plan, "choose_disks", choose)
+
+
+@mutant("XLS-CREATE-014")
+def read_only_disk_prevents() -> None:
+    """A domain with a read-only disk cannot be snapshotted without a choice of disks."""
+
+    def choose(original: Any, domain: Any, request: Any) -> Any:
+        if request.disks is None and not all(disk.readwrite for disk in domain.config.disks):
+            raise DiskChoiceError(f"domain {domain.name!r} has a read-only disk")
+        return original(domain, request)
+
+    wrap(plan, "choose_disks", choose)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from xlsnap import errors
+from xlsnap.qemu import command_line
 from xlsnap.steps import DiskImage
 from xlsnap.toolstack import Toolstack
 
@@ -36,3 +38,28 @@ def foreign_tag_removed() -> None:
             raise
 
     wrap(Toolstack, "snapshot_create", create)
+
+
+@mutant("XLS-MODEL-006")
+def same_name_elsewhere_deleted() -> None:
+    """A delete removes snapshots of the same name of all domains."""
+
+    async def delete(original: Any, self: Toolstack, ref: str, name: str) -> None:
+        await original(self, ref, name)
+        for record in self.store.records():
+            if name in self.store.snapshots(record.uuid):
+                await original(self, record.uuid, name)
+
+    wrap(Toolstack, "snapshot_delete", delete)
+
+
+@mutant("XLS-MODEL-007", bug="QEMU guesses the format of an image when it is not named")
+def format_guessed() -> None:
+    """A raw image that looks like qcow2 is opened as qcow2."""
+
+    def arguments(original: Any, disk: Any) -> Any:
+        with open(disk.target, "rb") as file:
+            looks_like_qcow2 = file.read(4) == b"QFI\xfb"
+        return original(dataclasses.replace(disk, format="qcow2") if looks_like_qcow2 else disk)
+
+    wrap(command_line, "_disk", arguments)

@@ -52,6 +52,16 @@ def not_listed_when_stopped() -> None:
     wrap(Toolstack, "snapshot_list", listed)
 
 
+@mutant("XLS-LIST-004")
+def run_state_not_listed() -> None:
+    """The list tells of every snapshot that the domain was running."""
+
+    def listed(original: Any, self: Toolstack, ref: str) -> Any:
+        return [replace(snapshot, running=True, paused=False) for snapshot in original(self, ref)]
+
+    wrap(Toolstack, "snapshot_list", listed)
+
+
 @mutant("XLS-LIST-007")
 def unknown_domain_is_empty() -> None:
     """The list of a domain that does not exist is empty."""
@@ -65,7 +75,7 @@ def unknown_domain_is_empty() -> None:
     wrap(Toolstack, "snapshot_list", listed)
 
 
-@mutant("XLS-LIST-004")
+@mutant("XLS-CREATE-018")
 def creation_time_in_local_time() -> None:
     """The creation time is off by an hour."""
     edit_description(lambda snapshot: replace(snapshot, creation_time=snapshot.creation_time + 3600))
@@ -104,3 +114,39 @@ def memory_path_relative() -> None:
 def memory_image_of_another_name() -> None:
     """The memory image is NAME.mem."""
     layout.MEMORY_SUFFIX = ".mem"
+
+
+@mutant("XLS-LIST-011")
+def empty_list_is_an_error() -> None:
+    """A domain without snapshots cannot be listed."""
+
+    def listed(original: Any, self: Toolstack, ref: str) -> Any:
+        found = original(self, ref)
+        if not found:
+            raise DomainStateError(f"domain {ref!r} has no snapshots")
+        return found
+
+    wrap(Toolstack, "snapshot_list", listed)
+
+
+@mutant("XLS-LIST-009")
+def order_by_name_within_a_second() -> None:
+    """Snapshots of the same second are listed by name."""
+
+    def listed(original: Any, self: Toolstack, ref: str) -> Any:
+        return sorted(original(self, ref), key=lambda snapshot: (snapshot.creation_time, snapshot.name))
+
+    wrap(Toolstack, "snapshot_list", listed)
+
+
+@mutant("XLS-MODEL-008")
+def forgotten_by_a_fresh_start() -> None:
+    """A fresh start of the domain forgets its snapshots."""
+
+    async def create(original: Any, self: Toolstack, config: Any, **kwargs: Any) -> Any:
+        info = await original(self, config, **kwargs)
+        for snapshot in self.snapshot_list(info.uuid):
+            await self.snapshot_delete(info.uuid, snapshot.name)
+        return info
+
+    wrap(Toolstack, "create", create)

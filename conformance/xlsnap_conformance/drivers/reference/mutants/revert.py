@@ -170,3 +170,15 @@ def disk_only_revert_stays_paused() -> None:
         return original(domain, snapshot, paused=paused, **kwargs)  # type: ignore[no-any-return]
 
     wrap(plan, "plan_revert", revert)
+
+
+@mutant("XLS-TERM-006")
+def abbreviated_name_accepted() -> None:
+    """The beginning of a name is enough, where it fits one snapshot only."""
+
+    async def revert(original: Any, self: Toolstack, ref: str, name: str, **kwargs: Any) -> Any:
+        names = [snapshot.name for snapshot in self.snapshot_list(ref)]
+        fitting = [known for known in names if known.startswith(name)]
+        return await original(self, ref, fitting[0] if len(fitting) == 1 else name, **kwargs)
+
+    wrap(Toolstack, "snapshot_revert", revert)
