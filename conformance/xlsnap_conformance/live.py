@@ -8,6 +8,7 @@ probe's exceptions.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 import uuid
@@ -21,11 +22,14 @@ from . import protocol as p
 from . import trace as do
 from .failures import HarnessError, ImplementationError
 from .guest import Probe, ProbeClosed, ProbeError, ProbeTimeout, disk_number
-from .model import World
+from .model import Place, World
+from .oracles.chains import Chains
 from .oracles.metadata import MEMORY_SUFFIX
 from .snapshot_conf import text_of
-from .subject import Subject, qemu_img
-from .trace import DomainOf, Step
+from .subject import Subject, qemu_img, qemu_zero
+from .trace import DiskOf, DomainOf, Step
+
+SECTOR_BYTES = 512
 
 PROBE_SECONDS = 5.0
 """How long the guest may take for one answer."""
@@ -39,7 +43,8 @@ class LiveDomain:
 
     :ivar name: unique, and within the fence.
     :ivar scratch: directory of its images, and of what a trace puts beside them.
-    :ivar images: vdev to image.
+    :ivar chains: its images, as far as they are known.
+    :ivar attached: the vdevs of the disks that it has.
     :ivar keys: variables that the guest has ever set; ``sectors``: those that it has ever written, the
         last one last.
     :ivar times: snapshot to the seconds since the epoch between which it was made.
@@ -51,7 +56,8 @@ class LiveDomain:
         self.name = subject.fence.new_name()
         self.uuid = str(uuid.uuid4())
         self.scratch = subject.fence.new_directory(self.name)
-        self.images: dict[str, Path] = {}
+        self.chains = Chains.of({})
+        self.attached = tuple(disk.vdev for disk in description.disks if not disk.spare)
         self.keys: dict[str, None] = {}
         self.sectors: dict[tuple[str, int], None] = {}
         self.times: dict[str, tuple[int, int]] = {}
@@ -68,9 +74,7 @@ class LiveDomain:
 
         :raise HarnessError: if the domain does not come up: then nothing can be said.
         """
-        self.images = {
-            disk.vdev: self.subject.new_image(disk, self.scratch) for disk in self.description.disks
-        }
+        self.chains = Chains.of({disk.vdev: self._new_image(disk) for disk in self.description.disks})
         try:
             self.start()
             self.guest().ping()
@@ -79,17 +83,23 @@ class LiveDomain:
         except (ImplementationError, ProbeError, ProbeTimeout, ProbeClosed) as error:
             raise HarnessError(f"the domain for the scenario did not come up: {error}") from error
 
-    def start(self, *, paused: bool = False) -> None:
-        """Start the domain."""
+    def _new_image(self, disk: DiskOf) -> Place:
+        path = self.subject.new_image(disk, self.scratch)
+        return Place(os.path.realpath(path), disk.format)
+
+    def start(self, *, paused: bool = False, first_images: bool = False) -> None:
+        """Start the domain with its disks, on the images that it has now or on those that it began with."""
+        images = self.chains.first if first_images else self.chains.present
         disks = tuple(
             p.Disk(
                 vdev=disk.vdev,
-                path=str(self.images[disk.vdev]),
-                format=disk.format,
+                path=images[disk.vdev].path,
+                format="raw" if images[disk.vdev].format == "raw" else "qcow2",
                 readonly=disk.readonly,
                 cdrom=disk.cdrom,
             )
             for disk in self.description.disks
+            if disk.vdev in self.attached
         )
         self.subject.call(
             p.DomainCreate(
@@ -132,7 +142,15 @@ class LiveDomain:
     @property
     def disk_numbers(self) -> list[int]:
         """The guest's numbers of the writable disks."""
-        return [self.disk_number_of[disk.vdev] for disk in self.description.disks if disk.writable]
+        return [
+            self.disk_number_of[disk.vdev]
+            for disk in self.description.disks
+            if disk.writable and disk.vdev in self.attached
+        ]
+
+    def image(self, vdev: str) -> Path:
+        """Return the image that was made for a disk."""
+        return Path(self.chains.first[vdev].path)
 
     def flush_before(self, step: Step) -> None:
         """Have the guest flush its disks before a step, so that what it wrote must be there afterwards.
@@ -159,9 +177,24 @@ class LiveDomain:
             self._metadata = Path(self.subject.call(p.Metadata(domain=self.uuid)).directory)
         return self._metadata
 
+    def disks(self) -> tuple[p.DiskInUse, ...]:
+        """Return the images that the domain uses, as the implementation tells.
+
+        :raise ImplementationError: if it does not: it may not know a stopped domain without snapshots.
+        """
+        return self.subject.call(p.DomainDisks(domain=self.name)).disks
+
     def place(self, path: str) -> str:
         """Return a path of a trace as it is in this run."""
         return path.replace(do.SCRATCH, str(self.scratch))
+
+    def placed(self, step: do.Create) -> do.Create:
+        """Return a step with its paths as they are in this run."""
+        disks = step.disks and tuple(
+            msgspec.structs.replace(disk, target=disk.target and self.place(disk.target))
+            for disk in step.disks
+        )
+        return msgspec.structs.replace(step, memory=self.place(step.memory), disks=disks)
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -215,13 +248,17 @@ def _destroy(domain: LiveDomain, step: do.Destroy, world: World) -> None:
 
 
 def _start(domain: LiveDomain, step: do.Start, world: World) -> None:
-    domain.start(paused=step.paused)
+    if step.disks is not None:
+        domain.attached = step.disks
+    domain.start(paused=step.paused, first_images=step.first_images)
 
 
 def _create(domain: LiveDomain, step: do.Create, world: World) -> str:
-    placed = msgspec.structs.replace(step, memory=domain.place(step.memory))
+    placed = domain.placed(step)
     if step.as_config:
-        request = p.SnapshotCreate(domain=domain.name, config=text_of(placed), dry_run=step.dry_run)
+        request = p.SnapshotCreate(
+            domain=domain.name, config=text_of(placed), live=step.live, dry_run=step.dry_run
+        )
     else:
         request = p.SnapshotCreate(
             domain=domain.name,
@@ -229,6 +266,8 @@ def _create(domain: LiveDomain, step: do.Create, world: World) -> str:
             description=placed.description,
             memory=placed.memory,
             disks=placed.disks,
+            type=placed.type,
+            live=placed.live,
             dry_run=placed.dry_run,
         )
     domain.reconnect()
@@ -244,7 +283,12 @@ def _revert(domain: LiveDomain, step: do.Revert, world: World) -> None:
 
 
 def _delete(domain: LiveDomain, step: do.Delete, world: World) -> None:
-    domain.subject.call(p.SnapshotDelete(domain=domain.name, name=step.name))
+    domain.reconnect()
+    domain.subject.call(
+        p.SnapshotDelete(
+            domain=domain.name, name=step.name, children=step.children, children_only=step.children_only
+        )
+    )
 
 
 def _put_file(domain: LiveDomain, step: do.PutFile, world: World) -> None:
@@ -252,17 +296,23 @@ def _put_file(domain: LiveDomain, step: do.PutFile, world: World) -> None:
 
 
 def _put_tag(domain: LiveDomain, step: do.PutTag, world: World) -> None:
-    qemu_img("snapshot", "-q", "-c", step.name, domain.images[step.vdev])
+    qemu_img("snapshot", "-q", "-c", step.name, domain.image(step.vdev))
+
+
+def _zero(domain: LiveDomain, step: do.Zero, world: World) -> None:
+    qemu_zero(domain.chains.present[step.vdev], step.lba * SECTOR_BYTES, step.count * SECTOR_BYTES)
 
 
 def _lose(domain: LiveDomain, step: do.Lose, world: World) -> None:
-    if step.what != "memory":
-        qemu_img("snapshot", "-q", "-d", step.name, domain.images[step.what])
+    snapshot = world.find(step.name)
+    assert snapshot is not None  # else the step would not be possible
+    if step.what in snapshot.external:
+        Path(domain.chains.places[step.name, step.what].path).unlink()
+    elif step.what != "memory":
+        qemu_img("snapshot", "-q", "-d", step.name, domain.chains.places[step.name, step.what].path)
     elif step.name in world.memory_names:
         (domain.metadata_directory() / f"{step.name}{MEMORY_SUFFIX}").unlink()
     else:
-        snapshot = world.find(step.name)
-        assert snapshot is not None  # else the step would not be possible
         Path(domain.place(snapshot.memory)).unlink()
 
 
@@ -284,6 +334,7 @@ _PERFORM: dict[type[Step], Callable[[LiveDomain, Any, World], str | None]] = {
     do.Delete: _delete,
     do.PutFile: _put_file,
     do.PutTag: _put_tag,
+    do.Zero: _zero,
     do.Lose: _lose,
     do.List: _nothing,
     do.Check: _nothing,

@@ -41,7 +41,17 @@ SHAPES: dict[str, DomainOf] = {
     ),
     "raw-disk": DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="hdb", format="raw"))),
 }
-"""Domains that scenarios are generated for."""
+"""Domains that scenarios with internal snapshots are generated for."""
+
+EXTERNAL_SHAPES: dict[str, tuple[DomainOf, *tuple[str, ...]]] = {
+    "external": (DomainOf(disks=(DiskOf(vdev="hda"),)), "external"),
+    "external-raw": (DomainOf(disks=(DiskOf(vdev="hda", format="raw"), DiskOf(vdev="xvda"))), "external"),
+    "mixed": (
+        DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="hdb", format="raw"), DiskOf(vdev="xvda"))),
+        *("external", "mixed"),
+    ),
+}
+"""Domains for scenarios with external snapshots, and the capabilities that those need beyond core."""
 
 EFFORTS: dict[Effort, tuple[int, int]] = {
     Effort.QUICK: (2, 15),
@@ -63,8 +73,9 @@ MAX_SNAPSHOTS = 8
 class SnapshotMachine(RuleBasedStateMachine):
     """Draws and plays steps on one domain."""
 
-    def __init__(self, subject: Subject, domain: DomainOf, title: str) -> None:
+    def __init__(self, subject: Subject, domain: DomainOf, title: str, *able: str) -> None:
         super().__init__()
+        self.able = able
         self.failed = False
         self.counter = 0
         self.scenario = Scenario(subject, domain, title=title, thorough=False)
@@ -118,12 +129,39 @@ class SnapshotMachine(RuleBasedStateMachine):
 
     def choice_of_disks(self, data: st.DataObject) -> tuple[DiskChoice, ...] | None:
         """Draw the disks of a snapshot: all, or a subset of those that can hold one."""
+        if "external" in self.able:
+            return self.external_disks(data)
         able = [disk.vdev for disk in self.writable() if disk.format == "qcow2"]
         everything_is_able = len(able) == len(self.writable())
         if everything_is_able and (len(able) < 2 or data.draw(st.booleans(), label="all disks")):
             return None
         vdevs = data.draw(st.sets(st.sampled_from(able), min_size=1), label="disks")
         return tuple(DiskChoice(vdev=vdev) for vdev in sorted(vdevs))
+
+    def external_disks(self, data: st.DataObject) -> tuple[DiskChoice, ...]:
+        """Draw the disks of a snapshot and the type of each; where types are not mixed it is one for all."""
+        vdevs = [disk.vdev for disk in self.writable()]
+        chosen = vdevs
+        if len(vdevs) > 1 and not data.draw(st.booleans(), label="all disks"):
+            chosen = sorted(data.draw(st.sets(st.sampled_from(vdevs), min_size=1), label="disks"))
+        disks = [disk for disk in self.writable() if disk.vdev in chosen]
+        internal_for_all = all(self.world.format_of(disk) == "qcow2" for disk in disks)
+        types = st.sampled_from(("external", "external", "internal"))
+        one = data.draw(types, label="type") if internal_for_all else "external"
+        return tuple(
+            self.external_disk(data, disk.vdev)
+            if (data.draw(types, label=f"type of {disk.vdev}") if "mixed" in self.able else one) == "external"
+            or self.world.format_of(disk) == "raw"
+            else DiskChoice(vdev=disk.vdev)
+            for disk in disks
+        )
+
+    def external_disk(self, data: st.DataObject, vdev: str) -> DiskChoice:
+        """Draw where the overlay of an external disk goes: to a target or to the default place."""
+        target = (
+            f"{SCRATCH}/{self.unique('overlay')}.qcow2" if data.draw(st.booleans(), label="target") else None
+        )
+        return DiskChoice(vdev=vdev, type="external", target=target)
 
     @rule(data=st.data())
     def act(self, data: st.DataObject) -> None:
@@ -208,7 +246,9 @@ def _delete(machine: SnapshotMachine, data: st.DataObject) -> None:
 def _bad_request(machine: SnapshotMachine, data: st.DataObject) -> None:
     """Ask for something that must be refused and must change nothing."""
     kind = data.draw(st.sampled_from(sorted(_BAD_REQUESTS)), label="bad request")
-    step = _BAD_REQUESTS[kind](machine, data)
+    if "external" in machine.able:
+        kind = data.draw(st.sampled_from((kind, "target")), label="bad target instead")
+    step = _bad_target(machine, data) if kind == "target" else _BAD_REQUESTS[kind](machine, data)
     if step is not None and possible(machine.world, step):
         machine.play(step)
 
@@ -268,6 +308,20 @@ def _unknown(machine: SnapshotMachine, data: st.DataObject) -> Step | None:
     return data.draw(st.sampled_from((do.Revert(name=name), do.Delete(name=name))), label="unknown")
 
 
+def _bad_target(machine: SnapshotMachine, data: st.DataObject) -> Step | None:
+    """An overlay that would go where something is, or where nothing can be."""
+    disk = data.draw(st.sampled_from(machine.writable()), label="disk")
+    targets = (
+        disk.image,
+        "overlay.qcow2",
+        f"{SCRATCH}/missing/overlay.qcow2",
+        *sorted(machine.world.targets),
+    )
+    target = data.draw(st.sampled_from(targets), label="bad target")
+    choice = DiskChoice(vdev=disk.vdev, type="external", target=target)
+    return do.Create(name=machine.fresh_name(data), disks=(choice,))
+
+
 _BAD_REQUESTS: dict[str, Callable[[SnapshotMachine, Any], Step | None]] = {
     "duplicate name": _duplicate,
     "bad name": _bad_name,
@@ -286,10 +340,11 @@ def search(subject: Subject, shape: str, *, seed: int, effort: Effort) -> int:
     """
     examples, steps = EFFORTS[effort]
     checks = 0
+    domain, *able = EXTERNAL_SHAPES.get(shape) or (SHAPES[shape],)
 
     class Machine(SnapshotMachine):
         def __init__(self) -> None:
-            super().__init__(subject, SHAPES[shape], f"generated, {shape}, seed {seed}")
+            super().__init__(subject, domain, f"generated, {shape}, seed {seed}", *able)
 
         def teardown(self) -> None:
             nonlocal checks

@@ -15,9 +15,12 @@ does not know with kind ``unsupported``; both sides ignore keys that they do not
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
+
+from .capabilities import CAPABILITIES as CAPABILITIES
+from .capabilities import Capability as Capability
 
 PROTOCOL = 1
 """Version of the protocol; rises when an old driver would be misled."""
@@ -38,34 +41,6 @@ class Done(Result, frozen=True, kw_only=True):
 
 
 # --- the driver itself ------------------------------------------------------------------------------------
-
-Capability = Literal[
-    "memory",
-    "memory-path",
-    "disk-only",
-    "disk-selection",
-    "snapshot-config",
-    "dry-run",
-    "list-stopped",
-    "revert",
-    "revert-paused",
-    "revert-stopped",
-    "delete",
-    "delete-stopped",
-    "metadata-files",
-    "pause",
-    "shutdown-state",
-]
-"""What an implementation may or may not be able to do. What it claims is tested.
-
-memory: snapshots with memory · memory-path: at a path of the user's · disk-only: without memory ·
-disk-selection: of some disks · snapshot-config: from an xl.snapshot.conf · dry-run · list-stopped,
-revert-stopped, delete-stopped: of a stopped domain · revert · revert-paused: with the domain left paused ·
-delete · metadata-files: in libxl's JSON · pause: pause and unpause · shutdown-state: a domain that has
-powered off can be kept (``on_poweroff="preserve"``).
-"""
-
-CAPABILITIES: tuple[str, ...] = get_args(Capability)
 
 
 class Hello(Request["HelloResult"], frozen=True, kw_only=True):
@@ -183,11 +158,12 @@ class DomainList(Request["DomainListResult"], frozen=True, kw_only=True):
 
 
 class ListedDomain(msgspec.Struct, frozen=True, kw_only=True):
-    """One domain of a list."""
+    """One domain of a list; ``domid`` is the id of an active one, if it is told."""
 
     name: str
     uuid: str
     state: DomainState
+    domid: int | None = None
 
 
 class DomainListResult(Result, frozen=True, kw_only=True):
@@ -197,7 +173,7 @@ class DomainListResult(Result, frozen=True, kw_only=True):
 
 
 class DomainDisks(Request["DomainDisksResult"], frozen=True, kw_only=True):
-    """Ask which images a domain uses now."""
+    """Ask which images a domain uses now; a stopped one that has snapshots: will use when it is started."""
 
     domain: str
 
@@ -217,7 +193,7 @@ class DomainDisksResult(Result, frozen=True, kw_only=True):
 
 
 class DomainConsole(Request["DomainConsoleResult"], frozen=True, kw_only=True):
-    """Ask where the first serial port of an active domain is. Asked again after every start and revert."""
+    """Ask where the first serial port of an active domain is; again after all that may end a process."""
 
     domain: str
 
@@ -232,7 +208,11 @@ class DomainConsoleResult(Result, frozen=True, kw_only=True):
 
 
 class DiskChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A disk of a snapshot that is to be made; ``target`` and ``format`` only for an external one."""
+    """A disk of a snapshot that is to be made.
+
+    ``target`` and ``format`` are those of the overlay of an external one; without a target the implementation
+    chooses one.
+    """
 
     vdev: str
     type: Literal["internal", "external"] = "internal"
@@ -245,7 +225,9 @@ class SnapshotCreate(Request["SnapshotCreateResult"], frozen=True, kw_only=True)
 
     Either ``config`` is the text of an xl.snapshot.conf, and ``name`` and ``disk_only`` are the options `-n`
     and `-D` beside it; or the other members describe the snapshot: ``memory`` is ``yes``, ``no`` or an
-    absolute path, ``disks`` None means all that are writable. Without a name the implementation chooses one.
+    absolute path, ``disks`` None means all that are writable, each by a snapshot of the ``type``. With
+    ``live`` the guest runs on while its memory is being written. Without a name the implementation chooses
+    one.
     """
 
     domain: str
@@ -253,6 +235,8 @@ class SnapshotCreate(Request["SnapshotCreateResult"], frozen=True, kw_only=True)
     description: str | None = None
     memory: str = "yes"
     disks: tuple[DiskChoice, ...] | None = None
+    type: Literal["internal", "external"] = "internal"
+    live: bool = False
     dry_run: bool = False
     config: str | None = None
     disk_only: bool = False
@@ -281,7 +265,8 @@ class ListedSnapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """One row of a list. ``creation_time`` is in seconds since the epoch.
 
     ``memory`` is the path of the memory image, if it is told; ``state`` the domain's run state at the time
-    of the snapshot, by its letter in `xl list`.
+    of the snapshot, by its letter in `xl list`. ``parent`` is the snapshot that the domain's state came from:
+    None where that is not told, "" at a root.
     """
 
     name: str
@@ -291,12 +276,18 @@ class ListedSnapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     disk_only: bool
     state: Literal["r", "b", "p", "s", "c", "d", ""]
     disks: tuple[ListedDisk, ...] = ()
+    parent: str | None = None
 
 
 class SnapshotListResult(Result, frozen=True, kw_only=True):
-    """All complete snapshots."""
+    """All complete snapshots.
+
+    ``current`` is the one that the domain's state comes from: None where that is not told, "" if there is
+    none.
+    """
 
     snapshots: tuple[ListedSnapshot, ...]
+    current: str | None = None
 
 
 class SnapshotRevert(Request[Done], frozen=True, kw_only=True):
@@ -308,10 +299,12 @@ class SnapshotRevert(Request[Done], frozen=True, kw_only=True):
 
 
 class SnapshotDelete(Request[Done], frozen=True, kw_only=True):
-    """Delete a snapshot."""
+    """Delete a snapshot; with ``children`` also what descends from it, with ``children_only`` only that."""
 
     domain: str
     name: str
+    children: bool = False
+    children_only: bool = False
 
 
 class Metadata(Request["MetadataResult"], frozen=True, kw_only=True):

@@ -237,7 +237,7 @@ def summarise_clauses(
     """
     by_clause: dict[str, list[TestResult]] = {}
     for test in tests:
-        for clause in test.clauses:
+        for clause in dict.fromkeys((*test.clauses, *test.broken)):
             by_clause.setdefault(clause, []).append(test)
     return tuple(_judged(clause, by_clause.get(clause.id, [])) for clause in clauses)
 

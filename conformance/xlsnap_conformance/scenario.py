@@ -8,6 +8,7 @@ difference raises `ConformanceFailure` with the clauses that are broken and the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,18 +21,13 @@ from .expectations import broken_clauses
 from .failures import ConformanceFailure, HarnessError, ImplementationError
 from .guest import ProbeClosed, ProbeError, ProbeTimeout
 from .live import LiveDomain
+from .looking import Observer
 from .model import Outcome, World
-from .oracles import Aspect, Finding, guest, images, leftovers, listing, metadata
+from .oracles import Aspect, Finding
 from .protocol import R
 from .subject import Subject
 from .trace import DomainOf, Failure, Step, Trace
 from .wording import describe, needed
-
-_CHANGES_SNAPSHOTS = (
-    *(do.Create, do.Revert, do.Delete, do.List),
-    *(do.PowerCycle, do.Start, do.Destroy, do.Check),
-)
-"""Steps after which the snapshots are looked at."""
 
 
 class Unsupported(Exception):
@@ -53,19 +49,16 @@ class Scenario:
     ) -> None:
         """Prepare a scenario; nothing runs before `begin`.
 
-        :param thorough: let the guest read all that it has ever written after each step. Otherwise it does so
-            after those that should change it, and reads some after the others: for long scenarios.
+        :param thorough: see `Observer`.
         """
         self.subject = subject
         self.title = title
-        self.thorough = thorough
         self.domain = LiveDomain(subject, description)
         self.world = World(description)
         self.before = self.world
         self.steps: list[Step] = []
         self.checks = 0
-        self._tags: dict[tuple[str, str], str] = {}
-        self._ignored: set[str] = set()
+        self._observer = Observer(self.domain, thorough=thorough)
 
     def __enter__(self) -> Scenario:
         try:
@@ -86,11 +79,11 @@ class Scenario:
         self.domain.begin()
 
     def finish(self) -> None:
-        """Look at everything, stop the domain, and let `qemu-img check` judge its images."""
+        """Look at everything, stop the domain, and judge its images while nobody has them open."""
         self.play(do.Check())
         if self.world.state != "stopped":
             self.play(do.Destroy())
-        self._judge(images.check_deeply(self.world, self.domain.images), do.Check())
+        self._judge(self._observer.last_findings(self.world), do.Check())
 
     def close(self) -> None:
         """Remove the domain and all that belongs to it."""
@@ -117,12 +110,16 @@ class Scenario:
         step = msgspec.structs.replace(step, refused=expected)
         self.steps.append(step)
         name, error = self._attempt(step)
+        if error is not None and outcome.permitted is not None:
+            outcome = Outcome(self.world, outcome.permitted)
         self._judge_answer(step, outcome, error)
         self.world = outcome.after
         if isinstance(step, do.Create) and name is not None:
             self.world = model.apply(self.before, step, chosen=name).after
             self._judge(self._name_findings(step, name), step)
         self._judge(self._observations(step), step)
+        formats = {vdev: image.format for vdev, image in self.domain.chains.present.items()}
+        self.world = replace(self.world, formats=formats)
 
     def _attempt(self, step: Step) -> tuple[str | None, ImplementationError | None]:
         """Do a step; return the name that a snapshot got, or the refusal."""
@@ -204,29 +201,11 @@ class Scenario:
     # --- looking --------------------------------------------------------------------------------------------
 
     def _observations(self, step: Step) -> Iterator[Finding]:
-        """Yield what differs after a step. How much is looked at depends on what the step can change."""
-        if isinstance(step, do.Set | do.Write):
-            return
-        # A domain that should run proves it by answering; only where that is not asked its state is.
-        if not isinstance(step, do.Create | do.Delete | do.List) or self.world.state != "running":
-            yield from self._state_findings()
-        if isinstance(step, _CHANGES_SNAPSHOTS):
-            yield from self._snapshot_findings()
-        if self.world.state == "running":
-            yield from self._guest_findings(step)
-        yield from images.check(self.world, self.domain.images, self._tags)
-        if isinstance(step, do.Check):
-            yield from self._identity_findings()
-
-    def _state_findings(self) -> Iterator[Finding]:
-        expected: tuple[str, ...] = (self.world.state,)
-        if self.world.state == "stopped" and not self.world.snapshots:
-            expected = ("stopped", "absent")  # nothing is left to remember it for
-        observed = self.domain.state()
-        if observed not in expected:
-            yield Finding(
-                Aspect.RUN_STATE, f"the domain is {observed}, not {expected[0]}", expected[0], observed
-            )
+        """Yield what differs after a step."""
+        try:
+            yield from self._observer.findings(step, self.world)
+        except (ProbeTimeout, ProbeClosed) as error:
+            self._fail_silent_guest(step, error)
 
     def expect_memory(self, checksum: str, clause: str, summary: str) -> None:
         """Compare the guest's large memory area with a checksum that it gave before."""
@@ -237,43 +216,7 @@ class Scenario:
 
     def ignore(self, path: Path) -> None:
         """Do not take a thing in the scratch directory for something that was left behind."""
-        self._ignored.add(path.name)
-
-    def _snapshot_findings(self) -> Iterator[Finding]:
-        domain = self.domain
-        stopped = self.world.state == "stopped"
-        if not stopped or (self.world.snapshots and "list-stopped" in self.subject.capabilities):
-            try:
-                listed = self.subject.call(p.SnapshotList(domain=self.domain.name)).snapshots
-            except ImplementationError as error:
-                yield Finding(
-                    Aspect.LIST_FAILS, "the snapshots cannot be listed", self.world.names(), str(error)
-                )
-                return
-            yield from listing.check(self.world, listed, self.domain.times)
-        if "metadata-files" in self.subject.capabilities:
-            files = metadata.read(self.domain.metadata_directory())
-            self._tags = files.tags()
-            yield from metadata.check(self.world, files, domain.images, domain.scratch, domain.times)
-        yield from leftovers.check(self.world, domain.images, domain.scratch, self._ignored)
-
-    def _guest_findings(self, step: Step) -> Iterator[Finding]:
-        try:
-            probe, numbers = self.domain.guest(), self.domain.disk_number_of
-            sectors = list(self.domain.sectors)
-            if not self.thorough and isinstance(step, do.Create | do.Delete | do.List):
-                sectors = [*sectors[-1:], *sectors[len(self.steps) % (len(sectors) or 1) :][:1]]
-            yield from guest.check(self.world, probe, numbers, self.domain.keys, dict.fromkeys(sectors))
-        except (ProbeTimeout, ProbeClosed, ImplementationError) as error:
-            self._fail_silent_guest(step, error)
-
-    def _identity_findings(self) -> Iterator[Finding]:
-        """The domain that has our name has our uuid."""
-        if self.world.state != "stopped":
-            domains = self.subject.call(p.DomainList()).domains
-            found = [domain.uuid for domain in domains if domain.name == self.domain.name]
-            if found != [self.domain.uuid]:
-                yield Finding(Aspect.IDENTITY, "the domain has another uuid", [self.domain.uuid], found)
+        self._observer.ignored.add(path.name)
 
     def _name_findings(self, step: do.Create, name: str) -> Iterator[Finding]:
         """A name that was given is the name; another must be an integer near the epoch seconds."""

@@ -69,10 +69,7 @@ def _comment(text: str) -> str:
 
 def _quoted(text: str) -> str:
     """Quote a word for the shell; the scratch directory stays a variable."""
-    before, found, after = text.partition(SCRATCH)
-    if not found:
-        return shlex.quote(text)
-    return (shlex.quote(before) if before else "") + '"$SCRATCH"' + (shlex.quote(after) if after else "")
+    return '"$SCRATCH"'.join(shlex.quote(part) if part else "" for part in text.split(SCRATCH)) or "''"
 
 
 def _image(disk: DiskOf) -> str:
@@ -80,15 +77,23 @@ def _image(disk: DiskOf) -> str:
 
 
 def _domain(trace: Trace) -> Iterator[str]:
-    specs = []
     for disk in trace.domain.disks:
         yield f'qemu-img create -q -f {disk.format} "{_image(disk)}" {disk.size_kib}K'
-        access = "ro" if disk.readonly else "rw"
-        devtype = ",cdrom" if disk.cdrom else ""
-        specs.append(
-            f"'vdev={disk.vdev},format={disk.format},access={access}{devtype},target={_image(disk)}'"
-        )
-    yield f"""\
+    yield _configuration(trace, tuple(disk.vdev for disk in trace.domain.disks if not disk.spare))
+    yield 'run "$XL" create "$SCRATCH/domain.cfg"'
+
+
+def _configuration(trace: Trace, vdevs: tuple[str, ...]) -> str:
+    """Return the command that writes the configuration of a domain with these disks."""
+    specs = []
+    for disk in trace.domain.disks:
+        if disk.vdev in vdevs:
+            access = "ro" if disk.readonly else "rw"
+            devtype = ",cdrom" if disk.cdrom else ""
+            specs.append(
+                f"'vdev={disk.vdev},format={disk.format},access={access}{devtype},target={_image(disk)}'"
+            )
+    return f"""\
 cat >"$SCRATCH/domain.cfg" <<EOF
 name = '$DOMAIN'
 type = 'hvm'
@@ -98,8 +103,7 @@ bios_path_override = '$PROBE_ROM'
 serial = 'pty'
 on_poweroff = '{trace.domain.on_poweroff}'
 disk = [ {", ".join(specs)} ]
-EOF
-run "$XL" create "$SCRATCH/domain.cfg\""""
+EOF"""
 
 
 def _commands(step: Step, trace: Trace) -> Iterable[str]:
@@ -115,13 +119,17 @@ def _commands(step: Step, trace: Trace) -> Iterable[str]:
             option = "-p " if paused else ""
             return [f'run "$XL" snapshot-revert {option}-n {shlex.quote(name)} "$DOMAIN"']
         case do.Delete(name=name):
-            return [f'run "$XL" snapshot-delete -n {shlex.quote(name)} "$DOMAIN"']
-        case do.Start(paused=paused):
-            return [f'run "$XL" create {"-p " if paused else ""}"$SCRATCH/domain.cfg"']
+            option = "--children-only " if step.children_only else "--children " if step.children else ""
+            return [f'run "$XL" snapshot-delete {option}-n {shlex.quote(name)} "$DOMAIN"']
+        case do.Start(paused=paused, disks=disks):
+            begin = f'run "$XL" create {"-p " if paused else ""}"$SCRATCH/domain.cfg"'
+            return [begin] if disks is None else [_configuration(trace, disks), begin]
         case do.PutFile(path=path, content=content):
             return [f"printf %s {shlex.quote(content)} >{_quoted(path)}"]
         case do.PutTag(vdev=vdev, name=name):
             return [f'run qemu-img snapshot -c {shlex.quote(name)} "$SCRATCH/{vdev}.qcow2"']
+        case do.Zero(vdev=vdev, lba=lba, count=count):
+            return [f"# discard {count} sectors from {lba} on, with qemu-io in the present image of {vdev}"]
         case do.Lose(name=name, what="memory"):
             made = (each for each in trace.steps if isinstance(each, do.Create) and each.name == name)
             image = next((each.memory for each in made if SCRATCH in each.memory), None)
@@ -146,12 +154,13 @@ _PLAIN: dict[type[Step], list[str]] = {
 def _create(step: do.Create) -> list[str]:
     """Through a configuration file, except where options can say it all."""
     dry = "-N " if step.dry_run else ""
-    plain = step.memory == "yes" and not step.description and step.disks is None
+    live = "--live " if step.live else ""
+    plain = step.memory == "yes" and not step.description and step.disks is None and step.type == "internal"
     if plain and not step.as_config:
         name = "" if step.name is None else f"-n {shlex.quote(step.name)} "
-        return [f'run "$XL" {dry}snapshot-create {name}"$DOMAIN"']
+        return [f'run "$XL" {dry}snapshot-create {live}{name}"$DOMAIN"']
     config = f'printf %s {_quoted(text_of(step))} >"$SCRATCH/snapshot.conf"'
-    return [config, f'run "$XL" {dry}snapshot-create "$SCRATCH/snapshot.conf" "$DOMAIN"']
+    return [config, f'run "$XL" {dry}snapshot-create {live}"$SCRATCH/snapshot.conf" "$DOMAIN"']
 
 
 def _failure(trace: Trace) -> Iterator[str]:

@@ -107,6 +107,8 @@ def _fewer_disks(trace: Trace) -> Iterator[Trace]:
 def _needs(step: Step, vdev: str) -> bool:
     if isinstance(step, do.Create):
         return any(disk.vdev == vdev for disk in step.disks or ())
+    if isinstance(step, do.Start):
+        return vdev in (step.disks or ())
     return getattr(step, "vdev", None) == vdev or getattr(step, "what", None) == vdev
 
 
@@ -116,6 +118,10 @@ _PLAIN: dict[str, object] = {
     "disks": None,
     "memory": "yes",
     "paused": False,
+    "type": "internal",
+    "live": False,
+    "children": False,
+    "children_only": False,
 }
 """Members of steps, and the value that says least."""
 

@@ -15,10 +15,17 @@ def quoted(text: str) -> str:
 
 
 def disk_spec(disk: DiskChoice) -> str:
-    """Return a disk as xl-disk-configuration(5) writes it; an internal one has only its vdev."""
+    """Return a disk as xl-disk-configuration(5) writes it.
+
+    ``target=null`` makes a disk internal, another target external. An external one without a target has the
+    type of the file.
+    """
     if disk.type == "internal":
         return f"vdev={disk.vdev},target=null"
-    return f"format={disk.format or 'qcow2'},vdev={disk.vdev},target={disk.target or ''}"
+    words = [f"format={disk.format}"] if disk.format else []
+    words += [f"vdev={disk.vdev}"]
+    words += [f"target={disk.target}"] if disk.target is not None else []
+    return ",".join(words)
 
 
 def text_of(step: Create) -> str:
@@ -29,6 +36,8 @@ def text_of(step: Create) -> str:
     if step.description is not None:
         lines.append(f"description = {quoted(step.description)}")
     lines.append(f"memory = {quoted(step.memory)}")
+    if step.type == "external" or any(d.type == "external" and d.target is None for d in step.disks or ()):
+        lines.append('type = "external"')
     if step.disks is not None:
         lines.append(f"disk = [ {', '.join(quoted(disk_spec(disk)) for disk in step.disks)} ]")
     return "\n".join(lines) + "\n"

@@ -24,18 +24,27 @@ SCRATCH = "$SCRATCH"
 
 
 class DiskOf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A disk of the domain; a new, empty image of ``size_kib`` KiB is made for it."""
+    """A disk of the domain; a new, empty image of ``size_kib`` KiB is made for it.
+
+    One that is ``spare`` does not belong to the domain until it is started with it (`Start`).
+    """
 
     vdev: str
     format: Literal["qcow2", "raw"] = "qcow2"
     size_kib: int = 1024
     readonly: bool = False
     cdrom: bool = False
+    spare: bool = False
 
     @property
     def writable(self) -> bool:
         """Whether the guest can write to it."""
         return not (self.readonly or self.cdrom)
+
+    @property
+    def image(self) -> str:
+        """The path of the image that is made for it."""
+        return f"{SCRATCH}/{self.vdev}.{self.format}"
 
 
 class DomainOf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,9 +108,15 @@ class Destroy(Step, frozen=True, kw_only=True, tag="destroy"):
 
 
 class Start(Step, frozen=True, kw_only=True, tag="start"):
-    """Start the domain again after it was destroyed."""
+    """Start the domain again after it was destroyed, by default with the disks and images that it had.
+
+    ``disks`` are the vdevs that it has from now on. With ``first_images`` the configuration names the images
+    of the very first start, as a user's xl.cfg does: that may be refused.
+    """
 
     paused: bool = False
+    disks: tuple[str, ...] | None = None
+    first_images: bool = False
 
 
 class Create(Step, frozen=True, kw_only=True, tag="create"):
@@ -111,6 +126,8 @@ class Create(Step, frozen=True, kw_only=True, tag="create"):
     description: str | None = None
     memory: str = "yes"
     disks: tuple[DiskChoice, ...] | None = None
+    type: Literal["internal", "external"] = "internal"
+    live: bool = False
     as_config: bool = False
     dry_run: bool = False
 
@@ -123,9 +140,11 @@ class Revert(Step, frozen=True, kw_only=True, tag="revert"):
 
 
 class Delete(Step, frozen=True, kw_only=True, tag="delete"):
-    """Delete a snapshot."""
+    """Delete a snapshot; see `protocol.SnapshotDelete`."""
 
     name: str
+    children: bool = False
+    children_only: bool = False
 
 
 class List(Step, frozen=True, kw_only=True, tag="list"):
@@ -144,6 +163,14 @@ class PutTag(Step, frozen=True, kw_only=True, tag="put-tag"):
 
     vdev: str
     name: str
+
+
+class Zero(Step, frozen=True, kw_only=True, tag="zero"):
+    """Sectors of the stopped domain's disk are discarded: they read as zeros, whatever lies below."""
+
+    vdev: str
+    lba: int
+    count: int
 
 
 class Lose(Step, frozen=True, kw_only=True, tag="lose"):
@@ -172,6 +199,7 @@ AnyStep = (
     | List
     | PutFile
     | PutTag
+    | Zero
     | Lose
     | Check
 )
@@ -184,13 +212,14 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A snapshot as reports draw it.
 
     ``parent`` is None at a root, ``state`` the domain's state when it was taken; the domain's own state came
-    from the one that is ``current``.
+    from the one that is ``current``. Those of the ``disks`` that are ``external`` are named again there.
     """
 
     name: str
     parent: str | None = None
     memory: bool = False
     disks: tuple[str, ...] = ()
+    external: tuple[str, ...] = ()
     state: str = "running"
     current: bool = False
 

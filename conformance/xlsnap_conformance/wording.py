@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from . import trace as do
+from .protocol import DiskChoice
 
 
 def describe(step: do.Step) -> str:
@@ -23,14 +24,20 @@ def _action(step: do.Step) -> str:
             return _creation(step)
         case do.Revert(name=name, paused=paused):
             return f"revert to {name!r}" + (", leave paused" if paused else "")
+        case do.Delete(name=name, children_only=True):
+            return f"delete all snapshots that descend from {name!r}"
+        case do.Delete(name=name, children=True):
+            return f"delete snapshot {name!r} and all that descend from it"
         case do.Delete(name=name):
             return f"delete snapshot {name!r}"
-        case do.Start(paused=paused):
-            return "start, paused" if paused else "start"
+        case do.Start():
+            return _start(step)
         case do.PutFile(path=path):
             return f"put a file of the user's at {path}"
         case do.PutTag(vdev=vdev, name=name):
             return f"make an internal snapshot {name!r} of the user's own in the image of {vdev}"
+        case do.Zero(vdev=vdev, lba=lba, count=count):
+            return f"discard {count} sectors of {vdev} from {lba} on"
         case do.Lose(name=name, what=what):
             return f"lose the {'memory image' if what == 'memory' else f'tag in {what}'} of {name!r}"
         case _:
@@ -48,15 +55,31 @@ _PLAIN: dict[type[do.Step], str] = {
 }
 
 
+def _start(step: do.Start) -> str:
+    paused = ", paused" if step.paused else ""
+    disks = "" if step.disks is None else f" with {', '.join(step.disks) or 'no disk'}"
+    images = ", naming the images of the first start" if step.first_images else ""
+    return f"start{disks}{images}{paused}"
+
+
 def _creation(step: do.Create) -> str:
     named = "without a name" if step.name is None else repr(step.name)
     memory = {"yes": "with memory", "no": "without memory"}.get(step.memory, f"with memory in {step.memory}")
-    chosen = ""
+    chosen = " of all disks, external" if step.type == "external" else ""
     if step.disks is not None:
-        chosen = f" of {', '.join(disk.vdev for disk in step.disks) or 'no disk'}"
+        chosen = f" of {', '.join(map(_disk, step.disks)) or 'no disk'}"
     described = f", described as {step.description!r}" if step.description else ""
     how = ", from a configuration file" if step.as_config else ""
-    return f"create snapshot {named} {memory}{chosen}{described}{how}{' (dry run)' if step.dry_run else ''}"
+    dry = " (dry run)" if step.dry_run else ""
+    live = "live " if step.live else ""
+    return f"create {live}snapshot {named} {memory}{chosen}{described}{how}{dry}"
+
+
+def _disk(disk: DiskChoice) -> str:
+    if disk.type == "internal":
+        return disk.vdev
+    words = [word for word in (disk.format, f"in {disk.target}" if disk.target else None) if word]
+    return f"{disk.vdev} ({' '.join(['external', *words])})"
 
 
 def capabilities(trace: do.Trace) -> frozenset[str]:
@@ -95,11 +118,24 @@ def needed(step: do.Step, *, stopped: bool = False) -> Iterator[str]:
         yield _NEEDED_WHEN_STOPPED[type(step)]
     if isinstance(step, do.Revert) and step.paused:
         yield "revert-paused"
+    if isinstance(step, do.Delete) and (step.children or step.children_only):
+        yield "delete-children"
     if isinstance(step, do.Create):
         yield {"yes": "memory", "no": "disk-only"}.get(step.memory, "memory-path")
         if step.as_config:
             yield "snapshot-config"
         if step.disks is not None:
             yield "disk-selection"
+        yield from _of_types(step)
+        if step.live:
+            yield "live"
         if step.dry_run:
             yield "dry-run"
+
+
+def _of_types(step: do.Create) -> Iterator[str]:
+    types = {disk.type for disk in step.disks} if step.disks is not None else {step.type}
+    if "external" in types:
+        yield "external"
+    if len(types) > 1:
+        yield "mixed"

@@ -39,13 +39,15 @@ class SnapshotDisk:
 class SnapshotConfig:
     """What an xl.snapshot.conf asks for; None where a key is absent.
 
-    ``memory`` is yes, no or the absolute path of the memory image. ``warnings`` tell what is ignored.
+    ``memory`` is yes, no or the absolute path of the memory image. ``type`` is that of all disks which do not
+    tell their own. ``live``: the guest runs on while its memory is written. ``warnings`` say what is ignored.
     """
 
     name: str | None = None
     description: str | None = None
     memory: str | None = None
     type: SnapshotType | None = None
+    live: bool | None = None
     disks: tuple[SnapshotDisk, ...] | None = None
     warnings: tuple[Diagnostic, ...] = ()
 
@@ -67,6 +69,7 @@ def parse_snapshot_config(text: str | bytes, *, filename: str = "<config>") -> S
         description=view.texts.get("description"),
         memory=view.texts.get("memory"),
         type=cast("SnapshotType | None", view.texts.get("type")),
+        live=None if (live := view.texts.get("live")) is None else live == "1",
         disks=view.disks,
         warnings=source.diagnostics(view.warnings),
     )
@@ -107,6 +110,9 @@ _TEXTS = MappingProxyType(
             '"yes", an absolute path for the memory image, or "no"',
         ),
         "type": _Rule(lambda text: text in _TYPES, '"internal" or "external"'),
+        "live": _Rule(
+            lambda text: text in ("0", "1"), "1 lets the guest run on while its memory is written, 0 does not"
+        ),
     }
 )
 _KEYS = (*_TEXTS, "disk")
@@ -148,6 +154,10 @@ class _View:
                 self.warnings.append(Problem(setting.setting.position, message, "leave it out"))
             elif key != "disk":
                 self._unknown(key, setting)
+        without_memory = "memory" not in final or self.texts.get("memory") == "no"
+        if self.texts.get("live") == "1" and without_memory:
+            hint = 'add memory = "yes", or leave live out'
+            self.problems.append(Problem(final["live"].position, "a live snapshot needs memory", hint))
         if "disk" in final:
             self._disks(final["disk"])
 

@@ -77,10 +77,26 @@ class DomainConfig(msgspec.Struct, frozen=True, kw_only=True):
         return next((disk for disk in self.disks if disk.vdev == vdev), None)
 
 
+class Overlay(msgspec.Struct, frozen=True):
+    """A qcow2 image that the toolstack made for a domain, and what it lies over (absolute paths).
+
+    An image without ``backing`` stands alone: the copy of an internal snapshot of the disk whose image was
+    ``copy_of`` on the first day. Images that are not in the list of a domain's overlays are the user's, and
+    are never removed.
+    """
+
+    path: str
+    backing: str | None = None
+    backing_format: str | None = None
+    copy_of: str | None = None
+
+
 class DomainRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the toolstack keeps of a domain in ``domain.json``.
 
     ``process`` numbers the domain's last process among all that it ever had; that one may have ended.
+    ``overlays`` are the images that the toolstack made and has not removed; an interrupted operation can
+    leave one in the list that does not exist. ``current`` is the snapshot that the domain's state comes from.
     """
 
     uuid: str
@@ -89,10 +105,15 @@ class DomainRecord(msgspec.Struct, frozen=True, kw_only=True):
     domid: int | None = None
     process: int | None = None
     accelerator: str = "tcg"
+    overlays: tuple[Overlay, ...] = ()
+    current: str | None = None
 
 
-class DomainInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of `list`. ``run_state`` is None for a stopped domain; ``cpu_seconds`` is CPU time used."""
+class DomainInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of `list`. ``run_state`` is None for a stopped domain; ``cpu_seconds`` is CPU time used.
+
+    ``warnings`` are lines about how it was started.
+    """
 
     name: str
     uuid: str
@@ -101,6 +122,7 @@ class DomainInfo(msgspec.Struct, frozen=True, kw_only=True):
     vcpus: int
     run_state: RunState | None
     cpu_seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 # Keys of xl.cfg that describe what this toolstack does not offer; silence would mislead.

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,12 +13,13 @@ import msgspec
 from . import savefile
 from . import steps as do
 from . import store as files
-from .domain import DomainRecord, RunState
-from .errors import InputError, QmpError, XlsnapError
+from .chain import OVERLAY_FORMAT, with_images
+from .domain import DomainRecord, Overlay, RunState
+from .errors import HostError, InputError, QmpError, XlsnapError
 from .host import Host, Started
 from .journal import Interrupted, Journal
 from .layout import DomainPaths
-from .steps import AnyStep, Plan
+from .steps import AnyStep, DiskImage, Plan
 from .store import Store
 
 
@@ -68,6 +71,13 @@ class Executor:
         committed = plan.after_commit
         if plan.is_irrevocable(interrupted.begun):
             to_do: Sequence[AnyStep] = [step.do for step in plan.irrevocable_steps]
+            first = plan.steps[0]
+            if interrupted.begun == 1 and first.undo is not None:
+                # Nothing but the first step has happened: if it cannot be finished, it can be taken back.
+                try:
+                    await self.perform(first.do)
+                except HostError:
+                    to_do = [first.undo]
         elif (
             committed is not None
             and interrupted.begun >= committed
@@ -96,6 +106,10 @@ class Executor:
                 complete = False
                 _add_hint(error, f"and undoing it failed: {undo_error.message}; the next command tries again")
         return complete
+
+    def interrupted(self) -> bool:
+        """Say whether an operation has left its journal, so that nothing else may begin."""
+        return Journal(self.paths.journal).interrupted() is not None
 
     def update(self, **changes: Any) -> None:
         """Change the domain's record."""
@@ -153,12 +167,67 @@ async def _promote_successor(run: Executor, step: do.PromoteSuccessor) -> None:
     )
 
 
+async def _create_overlays(run: Executor, step: do.CreateOverlays) -> None:
+    before = run.record.overlays
+    run.update(overlays=(*before, *(overlay for overlay in step.overlays if overlay not in before)))
+    try:
+        await run.host.create_overlays(step.overlays)
+    except InputError:
+        run.update(overlays=before)  # what is there is not ours
+        raise
+
+
+async def _copy_snapshot(run: Executor, step: do.CopySnapshot) -> None:
+    before = run.record.overlays
+    run.update(overlays=(*before, *(item for item in [step.copy] if item not in before)))
+    try:
+        await run.host.copy_snapshot(step.source, step.copy.path)
+    except InputError:
+        run.update(overlays=before)
+        raise
+
+
+async def _remove_images(run: Executor, step: do.RemoveImages) -> None:
+    ours = {overlay.path for overlay in run.record.overlays}
+    gone = [path for path in step.paths if path in ours]
+    for path in gone:
+        try:
+            Path(path).unlink(missing_ok=True)
+            if os.path.isdir(os.path.dirname(path)):
+                files.sync_directory(Path(path).parent)
+        except OSError as error:
+            raise HostError(f"cannot remove image {path}: {error.strerror}") from error
+    if gone:
+        run.update(overlays=tuple(item for item in run.record.overlays if item.path not in gone))
+
+
 async def _take_disk_snapshots(run: Executor, step: do.TakeDiskSnapshots) -> None:
-    await run.host.take_disk_snapshots(run.record, step.name, step.disks)
+    await run.host.take_disk_snapshots(run.record, step.name, step.disks, step.overlaid)
+
+
+async def _take_back_disk_snapshots(run: Executor, step: do.TakeBackDiskSnapshots) -> None:
+    images = {
+        disk.base.vdev: DiskImage(disk.base.vdev, disk.overlay, OVERLAY_FORMAT) for disk in step.overlaid
+    }
+    record = msgspec.structs.replace(run.record, config=with_images(run.record.config, images))
+    for disk in step.overlaid:
+        top = images[disk.base.vdev]
+        if not os.path.lexists(top.path):
+            continue  # an overlay that is gone was taken back before
+        await run.host.copy_down(record, top, disk.base, active=True)
+        runs = run.host.is_active(record) and await run.host.run_state(record) is RunState.RUNNING
+        if runs:
+            await run.host.pause(record)
+        await run.host.switch_down(record, top, disk.base)
+        await _remove_images(run, do.RemoveImages(paths=(top.path,)))
+        if runs:
+            await run.host.resume(record)
+    if step.disks:
+        await run.host.drop_disk_snapshots(run.record, step.name, step.disks, since_ns=step.since_ns)
 
 
 async def _drop_disk_snapshots(run: Executor, step: do.DropDiskSnapshots) -> None:
-    await run.host.drop_disk_snapshots(run.record, step.name, step.disks, since_ns=step.since_ns)
+    await run.host.drop_disk_snapshots(run.record, step.name, step.disks)
 
 
 async def _apply_disk_snapshots(run: Executor, step: do.ApplyDiskSnapshots) -> None:
@@ -167,7 +236,44 @@ async def _apply_disk_snapshots(run: Executor, step: do.ApplyDiskSnapshots) -> N
 
 async def _save_memory(run: Executor, step: do.SaveMemory) -> None:
     files.prepare_parent(step.path, run.paths)
-    await run.host.save_memory(run.record, step.path)
+    await run.host.save_memory(run.record, step.path, live=step.live)
+
+
+async def _copy_down(run: Executor, step: do.CopyDown) -> None:
+    if _is_present(run, step.top) == step.active and os.path.lexists(step.top.path):
+        await run.host.copy_down(run.record, step.top, step.base, active=step.active)
+
+
+async def _stop_copying_down(run: Executor, step: do.StopCopyingDown) -> None:
+    await run.host.stop_copying_down(run.record, step.top, step.base)
+
+
+async def _switch_down(run: Executor, step: do.SwitchDown) -> None:
+    if _is_present(run, step.top):
+        await run.host.switch_down(run.record, step.top, step.base)
+
+
+def _is_present(run: Executor, image: DiskImage) -> bool:
+    """Say whether an image is that of a disk of the domain, as far as we have noted."""
+    return any(disk.target == image.path for disk in run.record.config.disks)
+
+
+async def _lay_over(run: Executor, step: do.LayOver) -> None:
+    overlay = next((item for item in run.record.overlays if item.path == step.overlay), None)
+    if overlay is None:
+        return
+    await run.host.lay_over(run.record, step.overlay, step.base)
+    relaid = Overlay(overlay.path, step.base.path, step.base.format)
+    run.update(overlays=tuple(relaid if item is overlay else item for item in run.record.overlays))
+
+
+async def _update_domain(run: Executor, step: do.UpdateDomain) -> None:
+    if (run.record.config, run.record.current) != (step.config, step.current):
+        run.update(config=step.config, current=step.current)
+
+
+async def _replace_metadata(run: Executor, step: do.ReplaceMetadata) -> None:
+    run.store.write_metadata(run.paths, step.name, step.content.encode())
 
 
 async def _sync_file(run: Executor, step: do.SyncFile) -> None:
@@ -202,9 +308,17 @@ _PERFORM: dict[type[do.Step], Callable[[Executor, Any], Awaitable[None]]] = {
     do.LoadSuccessor: _load_successor,
     do.DiscardSuccessor: _discard_successor,
     do.PromoteSuccessor: _promote_successor,
+    do.CreateOverlays: _create_overlays,
+    do.CopySnapshot: _copy_snapshot,
+    do.RemoveImages: _remove_images,
     do.TakeDiskSnapshots: _take_disk_snapshots,
+    do.TakeBackDiskSnapshots: _take_back_disk_snapshots,
     do.DropDiskSnapshots: _drop_disk_snapshots,
     do.ApplyDiskSnapshots: _apply_disk_snapshots,
+    do.CopyDown: _copy_down,
+    do.StopCopyingDown: _stop_copying_down,
+    do.SwitchDown: _switch_down,
+    do.LayOver: _lay_over,
     do.SaveMemory: _save_memory,
     do.SyncFile: _sync_file,
     do.RemoveMemory: _remove_memory,
@@ -212,4 +326,6 @@ _PERFORM: dict[type[do.Step], Callable[[Executor, Any], Awaitable[None]]] = {
     do.HideMetadata: _hide_metadata,
     do.ShowMetadata: _show_metadata,
     do.ForgetMetadata: _forget_metadata,
+    do.ReplaceMetadata: _replace_metadata,
+    do.UpdateDomain: _update_domain,
 }

@@ -7,15 +7,18 @@ touches the toolstack's own files, and none decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from .domain import DomainConfig, DomainRecord, RunState
+from .domain import DomainConfig, DomainRecord, Overlay, RunState
 from .errors import NameTakenError
-from .steps import DiskImage, TaggedImage
+from .steps import DiskImage, OverlaidDisk, TaggedImage
+
+if TYPE_CHECKING:
+    from .check import ImageFacts
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -42,7 +45,12 @@ class ImageState(msgspec.Struct, frozen=True):
 
 
 class Host(Protocol):
-    """Everything that is done to domains and images."""
+    """Everything that is done to domains and images.
+
+    ``progress`` is told of long copying: what, how many bytes are done, how many there are.
+    """
+
+    progress: Callable[[str, int, int], None] | None
 
     async def run_state(self, record: DomainRecord) -> RunState | None:
         """Return the run state, or None for a stopped domain."""
@@ -79,22 +87,67 @@ class Host(Protocol):
     ) -> Started:
         """Give the disks to the second process, loading one now if there is none."""
 
-    async def take_disk_snapshots(self, record: DomainRecord, name: str, disks: Sequence[DiskImage]) -> None:
-        """Take internal snapshots of the disks in one transaction."""
+    async def take_disk_snapshots(
+        self,
+        record: DomainRecord,
+        name: str,
+        disks: Sequence[DiskImage],
+        overlaid: Sequence[OverlaidDisk] = (),
+    ) -> None:
+        """Take all disk snapshots in one transaction; the overlays exist and are empty."""
 
     async def drop_disk_snapshots(
         self, record: DomainRecord, name: str, disks: Sequence[DiskImage], *, since_ns: int = 0
     ) -> None:
-        """Delete internal snapshots by name; one that does not exist, or is older than `since_ns`, stays."""
+        """Delete internal snapshots by name; one that does not exist, or is older than `since_ns`, stays.
+
+        The images may be in use, also as backing files.
+        """
 
     async def apply_disk_snapshots(self, record: DomainRecord, disks: Sequence[TaggedImage]) -> None:
         """Make internal snapshots, given by id, the current state. The domain is stopped."""
 
-    async def save_memory(self, record: DomainRecord, path: str) -> None:
-        """Write the memory of the paused domain to a new file; nothing is left of it on failure."""
+    async def create_overlays(self, overlays: Sequence[Overlay]) -> None:
+        """Make empty images of mode 0600; the backing files may be in use. Nothing exists at the paths.
+
+        On failure those that were made are removed; a file that was there before stays.
+        """
+
+    async def copy_snapshot(self, source: TaggedImage, path: str) -> None:
+        """Write the state of an internal snapshot, which may be in use, to a new qcow2 image."""
+
+    async def copy_down(self, record: DomainRecord, top: DiskImage, base: DiskImage, *, active: bool) -> None:
+        """Copy what `top` has into its backing file `base`; see `steps.CopyDown`. Tells `progress`."""
+
+    async def stop_copying_down(self, record: DomainRecord, top: DiskImage, base: DiskImage) -> None:
+        """End the copying; none going on is no error."""
+
+    async def switch_down(self, record: DomainRecord, top: DiskImage, base: DiskImage) -> None:
+        """Make `base` the disk's image; the domain is paused or stopped.
+
+        If the domain has ended since `copy_down`, `qemu-img` copies the rest. The caller removes `top`.
+        """
+
+    async def lay_over(self, record: DomainRecord, overlay: str, base: DiskImage) -> None:
+        """Make `base` the backing file that a qcow2 image names; nothing is copied.
+
+        An image that the running domain has open lies over `base` already, by `copy_down`: nothing is done.
+        """
+
+    async def save_memory(self, record: DomainRecord, path: str, *, live: bool = False) -> None:
+        """Write the memory of the paused domain to a new file; nothing is left of it on failure.
+
+        With `live` the domain runs again when this returns, and soon after it was called.
+        """
+
+    def live_problem(self) -> str | None:
+        """Say what this machine lacks for saving the memory of a running domain, or None."""
 
     async def inspect(self, record: DomainRecord, disks: Sequence[DiskImage]) -> list[ImageState]:
         """Look at images, whether the domain has them open or not."""
+
+    async def examine(self, record: DomainRecord, images: Sequence[DiskImage]) -> list[ImageFacts]:
+        """Check images, each by itself, whether the domain has them open or not."""
 
     async def attach(self, record: DomainRecord) -> RunState | None:
         """Connect to the domain for the operation that holds its lock, and return its run state."""

@@ -31,6 +31,10 @@ ORDER_KEY = "xlsnap_order"
 """Our key that orders snapshots of one second: nanoseconds since the epoch."""
 
 
+PARENT_KEY = "xlsnap_parent"
+"""Our key for the name of the snapshot that the domain's state came from; absent for a first one."""
+
+
 class DiskSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """`libxl_disk_snapshot`: the state of one disk in a snapshot.
 
@@ -67,6 +71,12 @@ class DomainSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     dying: bool = False
     disks: tuple[DiskSnapshot, ...] = ()
     extra: Mapping[str, Any] = {}
+
+    @property
+    def parent(self) -> str | None:
+        """The snapshot that the domain's state came from, if it is known."""
+        parent = self.extra.get(PARENT_KEY)
+        return parent if isinstance(parent, str) else None
 
     @property
     def disk_only(self) -> bool:
@@ -119,7 +129,7 @@ def from_json(data: bytes, *, where: str) -> DomainSnapshot:
         extra = {key: item for key, item in raw.items() if key not in _DOMAIN_FIELDS}
         snapshot = msgspec.convert(known, DomainSnapshot)
         return msgspec.structs.replace(snapshot, disks=disks, extra=extra)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SnapshotDamagedError(f"{where}: not snapshot metadata: {error}") from error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .domain import DomainConfig
+from .domain import DomainConfig, Overlay
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag_field="step"):
@@ -75,23 +75,64 @@ class PromoteSuccessor(Step, frozen=True, tag="promote-successor"):
     keep_domid: bool = False
 
 
+class OverlaidDisk(msgspec.Struct, frozen=True):
+    """A disk whose image becomes the backing file of a new overlay, at the absolute path ``overlay``."""
+
+    base: DiskImage
+    overlay: str
+
+
+class CreateOverlays(Step, frozen=True, tag="create-overlays"):
+    """Make new, empty qcow2 images over backing files that stay untouched, and note them as the domain's."""
+
+    overlays: tuple[Overlay, ...]
+
+
+class CopySnapshot(Step, frozen=True, tag="copy-snapshot"):
+    """Make a new image with the state of an internal snapshot, and note it as the domain's.
+
+    For an image whose present state others need: there the snapshot cannot be applied in place.
+    """
+
+    source: TaggedImage
+    copy: Overlay
+
+
+class RemoveImages(Step, frozen=True, tag="remove-images"):
+    """Remove images that the toolstack made; one that is gone already is no error."""
+
+    paths: tuple[str, ...]
+
+
 class TakeDiskSnapshots(Step, frozen=True, tag="take-disk-snapshots"):
-    """Take internal snapshots of all `disks` in one transaction."""
+    """Take the snapshots of all disks in one transaction.
 
-    name: str
-    disks: tuple[DiskImage, ...]
-
-
-class DropDiskSnapshots(Step, frozen=True, tag="drop-disk-snapshots"):
-    """Delete the internal snapshots of that name from `disks`; one that is gone already is no error.
-
-    With `since_ns` (nanoseconds since the epoch) one that is older stays: undoing must not delete what was
-    there before.
+    ``disks`` get an internal snapshot; ``overlaid`` go on with their overlays, which exist and are empty.
     """
 
     name: str
     disks: tuple[DiskImage, ...]
-    since_ns: int = 0
+    overlaid: tuple[OverlaidDisk, ...] = ()
+
+
+class TakeBackDiskSnapshots(Step, frozen=True, tag="take-back-disk-snapshots"):
+    """Undo `TakeDiskSnapshots`, which may have taken effect in part.
+
+    Internal snapshots older than `since_ns` (nanoseconds since the epoch) stay: they were there before.
+    What was written to an overlay goes to its base, and the domain goes on with the base.
+    """
+
+    name: str
+    disks: tuple[DiskImage, ...]
+    since_ns: int
+    overlaid: tuple[OverlaidDisk, ...] = ()
+
+
+class DropDiskSnapshots(Step, frozen=True, tag="drop-disk-snapshots"):
+    """Delete the internal snapshots of that name from `disks`; one that is gone already is no error."""
+
+    name: str
+    disks: tuple[DiskImage, ...]
 
 
 class ApplyDiskSnapshots(Step, frozen=True, tag="apply-disk-snapshots"):
@@ -100,10 +141,53 @@ class ApplyDiskSnapshots(Step, frozen=True, tag="apply-disk-snapshots"):
     disks: tuple[TaggedImage, ...]
 
 
+class CopyDown(Step, frozen=True, tag="copy-down"):
+    """Write what `top` has into its backing file `base`, until both read the same.
+
+    ``active``: `top` is the disk's present image. It stays so; what the guest writes meanwhile reaches both,
+    as long as the domain runs. Otherwise whatever lies over `top` in the running domain lies over `base` when
+    this is done; images of other branches do not.
+    """
+
+    top: DiskImage
+    base: DiskImage
+    active: bool
+
+
+class StopCopyingDown(Step, frozen=True, tag="stop-copying-down"):
+    """End a `CopyDown` that has not come to its end; `top` reads as ever."""
+
+    top: DiskImage
+    base: DiskImage
+    active: bool
+
+
+class SwitchDown(Step, frozen=True, tag="switch-down"):
+    """Let the paused or stopped domain go on with `base` as its disk, after an active `CopyDown`.
+
+    Done already if `top` is gone.
+    """
+
+    top: DiskImage
+    base: DiskImage
+
+
+class LayOver(Step, frozen=True, tag="lay-over"):
+    """Let an overlay name `base` as its backing file, which reads the same as the one that it named."""
+
+    overlay: str
+    base: DiskImage
+
+
 class SaveMemory(Step, frozen=True, tag="save-memory"):
-    """Write the memory of the paused domain to a new file."""
+    """Write the memory of the domain to a new file.
+
+    The domain is paused. With `live` it runs again as soon as the state of its devices is written; the memory
+    is that of the instant before all the same.
+    """
 
     path: str
+    live: bool = False
 
 
 class SyncFile(Step, frozen=True, tag="sync-file"):
@@ -120,6 +204,13 @@ class RemoveMemory(Step, frozen=True, tag="remove-memory"):
 
 class WriteMetadata(Step, frozen=True, tag="write-metadata"):
     """Store the metadata under its final name: from now on the snapshot exists."""
+
+    name: str
+    content: str
+
+
+class ReplaceMetadata(Step, frozen=True, tag="replace-metadata"):
+    """Store other metadata of a snapshot that exists, such as another parent or path."""
 
     name: str
     content: str
@@ -143,6 +234,13 @@ class ForgetMetadata(Step, frozen=True, tag="forget-metadata"):
     name: str
 
 
+class UpdateDomain(Step, frozen=True, tag="update-domain"):
+    """Note what the domain is from now on: its configuration, and the snapshot that its state comes from."""
+
+    config: DomainConfig
+    current: str | None
+
+
 AnyStep = (
     PauseDomain
     | ResumeDomain
@@ -151,9 +249,17 @@ AnyStep = (
     | LoadSuccessor
     | DiscardSuccessor
     | PromoteSuccessor
+    | CreateOverlays
+    | CopySnapshot
+    | RemoveImages
     | TakeDiskSnapshots
+    | TakeBackDiskSnapshots
     | DropDiskSnapshots
     | ApplyDiskSnapshots
+    | CopyDown
+    | StopCopyingDown
+    | SwitchDown
+    | LayOver
     | SaveMemory
     | SyncFile
     | RemoveMemory
@@ -161,6 +267,8 @@ AnyStep = (
     | HideMetadata
     | ShowMetadata
     | ForgetMetadata
+    | ReplaceMetadata
+    | UpdateDomain
 )
 
 

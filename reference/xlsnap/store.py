@@ -11,21 +11,16 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from .errors import BusyError, HostError, InputError, InternalError, SnapshotDamagedError, UnknownDomainError
-from .layout import (
-    HIDDEN_PREFIX,
-    DomainPaths,
-    StateRoot,
-    make_private_directory,
-    name_of_metadata,
-)
-from .snapshot import DomainSnapshot, from_json
+from .errors import BusyError, HostError, InputError, InternalError, UnknownDomainError
+from .layout import DomainPaths, StateRoot, make_private_directory
+from .snapshot import DomainSnapshot
+from .stored import Listing, StoredSnapshots, listing
 
 if TYPE_CHECKING:
     from .domain import DomainConfig, DomainRecord
@@ -37,53 +32,12 @@ ROOT_LOCK_SECONDS = 10.0
 
 
 class DomainKey(msgspec.Struct, frozen=True, kw_only=True):
-    """How a domain can be named: the part of its record that finding it takes."""
+    """The part of a domain's record that finding it takes, and the list of its snapshots."""
 
     uuid: str
     name: str
     domid: int | None = None
-
-
-class StoredSnapshots(Mapping[str, DomainSnapshot]):
-    """The complete snapshots of a domain, read from their files one by one as they are asked for.
-
-    An operation on one snapshot costs the same however many there are, and does not fail for the damage of
-    another.
-    """
-
-    def __init__(self, paths: DomainPaths) -> None:
-        self._paths = paths
-        try:
-            filenames = os.listdir(paths.snapshots)
-        except FileNotFoundError:
-            filenames = []
-        except OSError as error:
-            raise HostError(f"cannot read {paths.snapshots}: {error.strerror}") from error
-        self._names = {name for item in filenames if (name := name_of_metadata(item)) is not None}
-
-    def __getitem__(self, name: str) -> DomainSnapshot:
-        if name not in self._names:
-            raise KeyError(name)
-        path = self._paths.metadata(name)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise KeyError(name) from None
-        except OSError as error:
-            raise HostError(f"cannot read {path}: {error.strerror}") from error
-        snapshot = from_json(content, where=str(path))
-        if snapshot.name != name:
-            raise SnapshotDamagedError(f"{path} describes snapshot {snapshot.name!r}")
-        return snapshot
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+    current: str | None = None
 
 
 class Store:
@@ -109,7 +63,14 @@ class Store:
         return sorted(found, key=lambda key: (key.domid is None, key.domid or 0, key.name))
 
     def find(self, ref: str) -> str:
-        """Return the uuid of the domain with this name, id or uuid, looked for in this order.
+        """Return the uuid of the domain with this name, id or uuid.
+
+        :raise UnknownDomainError: if there is none.
+        """
+        return self.find_key(ref).uuid
+
+    def find_key(self, ref: str) -> DomainKey:
+        """Return what names the domain with this name, id or uuid, looked for in this order.
 
         :raise UnknownDomainError: if there is none.
         """
@@ -121,7 +82,7 @@ class Store:
         ):
             for key in keys:
                 if matches(key):
-                    return key.uuid
+                    return key
         raise UnknownDomainError(f"no domain {ref!r}", hint="xlsnap list shows the domains")
 
     def resolve(self, ref: str) -> DomainRecord:
@@ -181,22 +142,25 @@ class Store:
     def list_snapshots(self, uuid: str) -> list[DomainSnapshot]:
         """Return all complete snapshots of a domain, ordered by creation time.
 
+        A program that is to go on when one is damaged uses `listing`.
+
         :raise SnapshotDamagedError: if the metadata of one cannot be understood.
         """
-        stored = self.snapshots(uuid)
-        found = []
-        for name in stored:
-            with contextlib.suppress(KeyError):  # deleted meanwhile
-                found.append(stored[name])
-        return sorted(found, key=lambda snapshot: snapshot.sort_key)
+        found = self.listing(uuid)
+        for damaged in found.damaged:
+            raise damaged.error
+        return list(found.snapshots)
+
+    def listing(self, uuid: str, *, hidden: bool = False) -> Listing:
+        """Return all complete snapshots of a domain, or the `hidden` ones; damage of one hides no other.
+
+        :raise HostError: if the directory cannot be read.
+        """
+        return listing(StoredSnapshots(self.root.domain(uuid), hidden=hidden))
 
     def hidden_names(self, uuid: str) -> list[str]:
         """Return the names of snapshots that are not complete or being deleted."""
-        try:
-            filenames = os.listdir(self.root.domain(uuid).snapshots)
-        except FileNotFoundError:
-            return []
-        return [name for filename in filenames if (name := name_of_metadata(filename, HIDDEN_PREFIX))]
+        return list(StoredSnapshots(self.root.domain(uuid), hidden=True))
 
     def write_metadata(self, paths: DomainPaths, name: str, content: bytes) -> None:
         """Store the metadata of a snapshot, under its hidden name first."""

@@ -7,14 +7,12 @@ lets `plan` decide and `executor` act.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import time
-import uuid as uuid_module
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from xlsnap_grammars import DiskSpec
@@ -22,30 +20,23 @@ from xlsnap_grammars import DiskSpec
 from . import plan as planning
 from . import savefile, steps
 from . import store as files
-from .domain import DomainConfig, DomainInfo, DomainRecord, RunState
-from .errors import (
-    DomainStateError,
-    HostError,
-    InputError,
-    MemoryPathError,
-    NameTakenError,
-    SnapshotDamagedError,
-    XlsnapError,
-)
+from .domain import DomainConfig, DomainInfo, RunState
+from .errors import DomainStateError, HostError, InputError, MemoryPathError, SnapshotDamagedError
 from .executor import Executor
-from .host import Host
-from .journal import Interrupted, Journal
-from .layout import StateRoot
-from .plan import ObservedDisk, ObservedDomain
+from .operations import Operations, refuse_active
+from .plan import ChosenDisk, ObservedDomain
 from .request import SnapshotRequest
 from .snapshot import DomainSnapshot
-from .store import ROOT_LOCK_SECONDS, Store
+from .store import ROOT_LOCK_SECONDS
 
-LOCK_SECONDS = 5.0
-"""How long an operation waits for another one on the same domain."""
+if TYPE_CHECKING:
+    from .findings import Finding
+
+Progress = Callable[[str, int, int], None]
+"""Is told what is being done, how much of it is done and how much there is, in bytes."""
 
 
-class Toolstack:
+class Toolstack(Operations):
     """All operations under one state root. Close it, or use it as an async context manager.
 
     With `keep_connections` it stays connected to domains between operations, which is faster; at most one
@@ -54,33 +45,6 @@ class Toolstack:
     Domains are named by name, id or uuid (`ref`). Methods raise the errors of `xlsnap.errors`; none leaves
     anything half done that it could undo.
     """
-
-    def __init__(
-        self,
-        root: StateRoot,
-        *,
-        accelerator: str = "auto",
-        lock_timeout: float = LOCK_SECONDS,
-        keep_connections: bool = False,
-        host: Host | None = None,
-    ) -> None:
-        self.root = root
-        self.store = Store(root)
-        self._lock_timeout = lock_timeout
-        self._accelerator = accelerator
-        self._keep_connections = keep_connections
-        self._host = host
-
-    @property
-    def host(self) -> Host:
-        """The host; the QEMU host unless another was given. Made when it is first needed."""
-        if self._host is None:
-            from .qemu import QemuHost
-
-            self._host = QemuHost(
-                self.root, accelerator=self._accelerator, keep_connections=self._keep_connections
-            )
-        return self._host
 
     async def __aenter__(self) -> Toolstack:
         return self
@@ -94,10 +58,6 @@ class Toolstack:
             await self._host.close()
 
     # --- domains ----------------------------------------------------------------------------------------
-
-    def resolve(self, ref: str) -> DomainRecord:
-        """Find a domain by name, id or uuid."""
-        return self.store.resolve(ref)
 
     async def domains(self, ref: str | None = None) -> list[DomainInfo]:
         """Describe the active domains; with `ref` that domain, active or stopped."""
@@ -172,12 +132,13 @@ class Toolstack:
         config = config or header.config
         if config.uuid is None:
             config = msgspec.structs.replace(config, uuid=header.uuid)
-        return await self._begin(config, functools.partial(planning.plan_restore, path=path), paused=paused)
+        plan = functools.partial(planning.plan_restore, path=path)
+        return await self._begin(config, plan, paused=paused, fresh=False)
 
     async def _begin(
-        self, config: DomainConfig, plan: Callable[..., steps.Plan], *, paused: bool
+        self, config: DomainConfig, plan: Callable[..., steps.Plan], *, paused: bool, fresh: bool = True
     ) -> DomainInfo:
-        """Make a domain of this configuration known and active."""
+        """Make a domain of this configuration known and active; `fresh`: without a memory image."""
         files.check_files_exist(config)
         with self.store.locked(
             self.root.lock, what=f"state root {self.root.path}", timeout=ROOT_LOCK_SECONDS
@@ -187,15 +148,17 @@ class Toolstack:
                 self.store.write_record(record)
         try:
             async with self.operating(record.uuid) as run:
-                _refuse_active(self.host, run.record)
+                refuse_active(self.host, run.record)
                 before = run.record
-                run.update(config=record.config, name=record.name)
+                adopted, warnings = planning.adopt_images(self._observe(run), record.config, fresh=fresh)
+                run.update(config=adopted, name=record.name)
                 try:
-                    await run.execute(plan(record.config, paused=paused))
+                    await run.execute(plan(adopted, paused=paused))
                 except BaseException:
                     run.update(config=before.config, name=before.name)
                     raise
-                return await self._info(run.record)
+                info = await self._info(run.record)
+                return msgspec.structs.replace(info, warnings=tuple(warnings))
         except BaseException:
             self._forget_if_unused(record.uuid)
             raise
@@ -231,164 +194,150 @@ class Toolstack:
             planning.check_can_snapshot(domain)
             now_ns = time.time_ns()
             name = planning.choose_name(domain, request, now_ns // 1_000_000_000)
-            disks = planning.choose_disks(domain, request)
+            disks = tuple(_with_overlay_paths(domain, planning.choose_disks(domain, request), name))
             memory_path = None
             if request.memory:
                 memory_path = request.memory_path or str(run.paths.memory_image(name))
             snapshot = planning.describe(
-                domain,
-                request,
-                name=name,
-                memory_path=memory_path,
-                disks=disks,
-                now_ns=now_ns,
+                domain, request, name=name, memory_path=memory_path, disks=disks, now_ns=now_ns
             )
             problem = None
             if memory_path is not None and (request.memory_path or os.path.lexists(memory_path)):
                 problem = files.new_file_problem(memory_path)
-            plan = planning.plan_create(domain, snapshot, memory_problem=problem)
+            plan = planning.plan_create(
+                domain,
+                snapshot,
+                memory_problem=problem,
+                overlay_problems=self._overlay_problems(disks),
+                live=request.live,
+                live_problem=self.host.live_problem() if request.live else None,
+            )
             if not dry_run:
                 await run.execute(plan)
             return snapshot
+
+    def _overlay_problems(self, disks: tuple[ChosenDisk, ...]) -> dict[str, str]:
+        """Return what is wrong with the paths of new overlays; our own directories are not for them."""
+        problems = {}
+        for path in filter(None, (disk.overlay for disk in disks)):
+            problem = files.new_file_problem(path)
+            if problem is None and Path(os.path.realpath(path)).is_relative_to(self.root.path.resolve()):
+                problem = f"{self.root.path} is for the toolstack's own files"
+            if problem is not None:
+                problems[path] = problem
+        return problems
 
     async def snapshot_revert(self, ref: str, name: str, *, paused: bool = False) -> DomainInfo:
         """Return a domain, active or stopped, to a snapshot (XLS-REVERT)."""
         async with self.operating(self.resolve(ref).uuid) as run:
             domain = self._observe(run)
             snapshot = domain.snapshot(name)
+            problem = savefile.memory_image_problem(snapshot.memory, domain.uuid) if snapshot.memory else None
+            returns = planning.choose_returns(domain, snapshot)
             plan = planning.plan_revert(
                 domain,
                 snapshot,
                 disks=await self._observe_disks(run.record, snapshot),
-                memory_problem=savefile.memory_image_problem(snapshot.memory, domain.uuid)
-                if snapshot.memory
-                else None,
+                returns=tuple(_with_paths(domain, returns, name)),
+                memory_problem=problem,
                 paused=paused,
             )
             await run.execute(plan)
             return await self._info(run.record)
 
-    async def snapshot_delete(self, ref: str, name: str) -> None:
-        """Delete a snapshot of a domain, active or stopped (XLS-DELETE)."""
+    async def snapshot_delete(
+        self,
+        ref: str,
+        name: str,
+        *,
+        children: bool = False,
+        children_only: bool = False,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """Delete a snapshot of a domain, active or stopped (XLS-DELETE); return warnings.
+
+        With `children` all that descend from it go too, with `children_only` only those. Images that are not
+        needed apart any more are merged; `progress` is told how far that is. Where it fails both images stay,
+        which is a warning, and the next deletion tries again.
+        """
         async with self.operating(self.resolve(ref).uuid) as run:
             domain = self._observe(run)
-            await run.execute(planning.plan_delete(domain.snapshot(name)))
+            domain.snapshot(name)
+            doomed = planning.descendants(domain.needs, name) if children or children_only else []
+            if not children_only:
+                doomed.append(name)
+            for each in doomed:
+                domain = self._observe(run)
+                await run.execute(planning.plan_delete(domain, domain.snapshot(each)))
+            warnings = await self._merge_images(run, progress)
             uuid = run.record.uuid
         self._forget_if_unused(uuid)
+        return warnings
 
-    # --- observation ------------------------------------------------------------------------------------
+    async def _merge_images(self, run: Executor, progress: Progress | None) -> list[str]:
+        """Make one of images that nobody needs apart, as long as there are any."""
+        warnings: list[str] = []
+        failed = set()
+        self.host.progress = progress
+        try:
+            while run.record.overlays:
+                domain = self._observe(run)
+                if domain.unreadable:
+                    break
+                merge = next((item for item in domain.images().merges() if item not in failed), None)
+                if merge is None:
+                    break
+                try:
+                    await run.execute(planning.plan_merge(domain, merge))
+                except (HostError, DomainStateError) as error:
+                    failed.add(merge)
+                    warnings.append(
+                        f"{merge.top.path} was not merged into {merge.base.path}: {error.message}"
+                    )
+                    if run.interrupted():
+                        break
+        finally:
+            self.host.progress = None
+        return warnings
 
-    async def _info(self, record: DomainRecord) -> DomainInfo:
-        run_state = await self.host.run_state(record)
-        return DomainInfo(
-            name=record.name,
-            uuid=record.uuid,
-            domid=record.domid if run_state is not None else None,
-            memory_mib=record.config.memory_mib,
-            vcpus=record.config.vcpus,
-            run_state=run_state,
-            cpu_seconds=self.host.cpu_seconds(record) if run_state is not None else 0.0,
-        )
+    async def snapshot_check(self, ref: str, *, repair: bool = False) -> list[Finding]:
+        """Look for what does not belong together in a domain's snapshots; with `repair` mend what can be.
 
-    def _observe(self, run: Executor) -> ObservedDomain:
-        return ObservedDomain(
-            uuid=run.record.uuid,
-            name=run.record.name,
-            run_state=run.run_state,
-            config=run.record.config,
-            snapshots=self.store.snapshots(run.record.uuid),
-        )
-
-    async def _observe_disks(
-        self, record: DomainRecord, snapshot: DomainSnapshot
-    ) -> tuple[ObservedDisk, ...]:
-        states = await self.host.inspect(record, planning.snapshot_disks(snapshot))
-        return tuple(
-            planning.observe_disk(disk, state) for disk, state in zip(snapshot.disks, states, strict=True)
-        )
-
-    # --- locks and records ------------------------------------------------------------------------------
-
-    @contextlib.asynccontextmanager
-    async def operating(self, uuid: str) -> AsyncIterator[Executor]:
-        """Hold the domain's lock, finish or undo what was interrupted, and give an executor.
-
-        For those who bring their own operations; all of ours go through it.
+        Returns what was repaired, then what is left.
         """
-        paths = self.root.domain(uuid)
-        known = self.store.record(uuid)
-        what = f"domain {known.name!r}" if known else f"domain {uuid}"
-        with self.store.locked(paths.lock, what=what, timeout=self._lock_timeout):
-            record = self.store.record(uuid)
-            if record is None:
-                raise InputError(f"{what} is gone: another command removed it")
-            run = Executor(self.host, self.store, record)
-            try:
-                run.run_state = await self.host.attach(run.record)
-                interrupted = Journal(paths.journal).interrupted()
-                if interrupted is not None:
-                    await _recover(run, interrupted)
-                    run.run_state = await self.host.attach(run.record)
-                yield run
-            finally:
-                await self.host.release(run.record)
+        from .observe import find_and_mend
 
-    @contextlib.asynccontextmanager
-    async def _active(self, ref: str) -> AsyncIterator[Executor]:
-        async with self.operating(self.resolve(ref).uuid) as run:
-            self._check_active(run.record)
-            yield run
-
-    def _check_active(self, record: DomainRecord) -> None:
-        if not self.host.is_active(record):
-            raise DomainStateError(
-                f"domain {record.name!r} is not running", hint="start it with xlsnap create"
-            )
-
-    def _record_for(self, config: DomainConfig) -> DomainRecord:
-        """Return the record that a domain of this configuration gets; the root's lock is held."""
-        by_name = next((record for record in self.store.records() if record.name == config.name), None)
-        uuid = config.uuid or (by_name.uuid if by_name else str(uuid_module.uuid4()))
-        if by_name is not None and by_name.uuid != uuid:
-            raise NameTakenError(
-                f"there is a domain {config.name!r} with uuid {by_name.uuid}",
-                hint="choose another name, or delete the snapshots of that one",
-            )
-        known = self.store.record(uuid)
-        if known is not None:
-            _refuse_active(self.host, known)
-        config = msgspec.structs.replace(config, uuid=uuid, warnings=())
-        if known is None:
-            return DomainRecord(uuid=uuid, name=config.name, config=config)
-        return msgspec.structs.replace(known, name=config.name, config=config)
-
-    def _forget_if_unused(self, uuid: str) -> None:
-        """Forget a stopped domain that has no snapshots, unless somebody is busy with it."""
-        record = self.store.record(uuid)
-        if record is None or self.host.is_active(record):
-            return
-        with (
-            contextlib.suppress(DomainStateError, SnapshotDamagedError, HostError),
-            self.store.locked(self.root.domain(uuid).lock, what="domain", timeout=0),
-        ):
-            unused = not self.store.snapshots(uuid) and not self.store.hidden_names(uuid)
-            if unused and not self.host.is_active(record):
-                self.store.forget_domain(uuid)
+        async with self.operating(self.resolve(ref).uuid, recover_first=repair) as run:
+            return await find_and_mend(run, self.host, repair=repair)
 
 
-async def _recover(run: Executor, interrupted: Interrupted) -> None:
-    try:
-        await run.recover(interrupted)
-    except XlsnapError as error:
-        operation = interrupted.plan.operation
-        raise HostError(
-            f"cannot finish an interrupted {operation} of domain {run.record.name!r}: {error.message}",
-            hint="mend the cause and try again",
-        ) from error
+def _free_path(candidates: Iterator[str], taken: set[str]) -> str:
+    """Return the first path at which there is nothing; it is taken then."""
+    path = next(path for path in candidates if path not in taken and not os.path.lexists(path))
+    taken.add(path)
+    return path
 
 
-def _refuse_active(host: Host, record: DomainRecord) -> None:
-    if host.is_active(record):
-        raise NameTakenError(
-            f"domain {record.name!r} is active", hint="destroy it first, or choose another name"
-        )
+def _with_overlay_paths(
+    domain: ObservedDomain, disks: tuple[ChosenDisk, ...], name: str
+) -> Iterator[ChosenDisk]:
+    """Choose paths for the overlays that have none."""
+    taken = {disk.overlay for disk in disks if disk.overlay}
+    for disk in disks:
+        if disk.overlay == "":
+            candidates = planning.overlay_candidates(domain.images(), disk.image, name)
+            yield ChosenDisk(disk.image, _free_path(candidates, taken))
+        else:
+            yield disk
+
+
+def _with_paths(
+    domain: ObservedDomain, returns: tuple[planning.Return, ...], name: str
+) -> Iterator[planning.Return]:
+    """Choose paths for the images that a revert makes."""
+    taken: set[str] = set()
+    for item in returns:
+        if item.needs_path:
+            candidates = planning.overlay_candidates(domain.images(), item.image, name)
+            item = msgspec.structs.replace(item, path=_free_path(candidates, taken))
+        yield item

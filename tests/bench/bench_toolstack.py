@@ -25,6 +25,7 @@ from rows import Row, main, median_of
 from xlsnap.domain import DomainConfig
 from xlsnap.layout import StateRoot
 from xlsnap.qemu.command_line import Sockets, command_line
+from xlsnap.qemu.nodes import node_name
 from xlsnap.qemu.process import find_binary
 from xlsnap.request import SnapshotRequest
 from xlsnap.toolstack import Toolstack
@@ -32,7 +33,6 @@ from xlsnap_conformance import guest
 from xlsnap_grammars import DiskSpec
 
 ROUNDS = 15
-NODES = ("hda-qcow2", "hdb-qcow2")
 
 
 def make_config(directory: Path, name: str) -> DomainConfig:
@@ -50,6 +50,7 @@ class RawQemu:
 
     def __init__(self, config: DomainConfig, directory: Path, memory: Path | None = None) -> None:
         self.disks = [str(disk.target) for disk in config.disks]
+        self.nodes = [node_name(str(disk.vdev), str(disk.target)) for disk in config.disks]
         pairs = [socket.socketpair() for _ in range(4)]
         self.monitor, self.console = pairs[0][0], pairs[3][0]
         descriptors = [theirs.fileno() for _, theirs in pairs]
@@ -104,14 +105,14 @@ class RawQemu:
 
     def create(self, name: str, memory: Path) -> None:
         self.execute("stop")
-        data = [{"device": node, "name": name} for node in NODES]
+        data = [{"device": node, "name": name} for node in self.nodes]
         actions = [{"type": "blockdev-snapshot-internal-sync", "data": item} for item in data]
         self.execute("transaction", actions=actions)
         self.transfer("migrate", os.open(memory, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
         self.execute("cont")
 
     def delete(self, name: str, memory: Path) -> None:
-        for node in NODES:
+        for node in self.nodes:
             self.execute("blockdev-snapshot-delete-internal-sync", device=node, name=name)
         memory.unlink()
 

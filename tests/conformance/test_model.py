@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xlsnap_conformance import expectations, model
+from xlsnap_conformance import coverage, expectations, model
 from xlsnap_conformance import trace as do
 from xlsnap_conformance.clauses import load_clauses
 from xlsnap_conformance.model import World, apply
@@ -89,8 +89,117 @@ def test_a_dry_run_changes_nothing() -> None:
     assert apply(world, do.Create(name="s", dry_run=True)).after == world
 
 
+def external(*vdevs: str, target: str | None = None, **more: str) -> tuple[DiskChoice, ...]:
+    return tuple(DiskChoice(vdev=vdev, type="external", target=target, **more) for vdev in vdevs)
+
+
+def test_external_or_internal_is_the_same_for_the_guest() -> None:
+    steps = (A, W, do.Create(name="s"), B, V, do.Revert(name="s"), do.PowerCycle())
+    out = tuple(
+        msgspec.structs.replace(step, disks=external("hda", "xvda")) if isinstance(step, do.Create) else step
+        for step in steps
+    )
+    inside, outside = play(*steps), play(*out)
+    assert (inside.variables, inside.sectors, inside.state) == (
+        outside.variables,
+        outside.sectors,
+        outside.state,
+    )
+    assert [(s.type, s.disks) for s in (*inside.snapshots, *outside.snapshots)] == [
+        ("internal", ("hda", "xvda")),
+        ("external", ("hda", "xvda")),
+    ]
+
+
+def test_types_of_a_snapshot() -> None:
+    both = (*external("xvda"), DiskChoice(vdev="hda"))
+    world = play(do.Create(name="mixed", disks=both), do.Create(name="memory", disks=()))
+    assert [(s.type, s.disks, s.internal) for s in world.snapshots] == [
+        ("any", ("hda", "xvda"), ("hda",)),
+        ("internal", (), ()),
+    ]
+    assert play(do.Create(name="all", type="external")).snapshots[0].external == {"hda", "xvda"}
+
+
+def test_over_a_raw_image_lies_a_qcow2_one() -> None:
+    raw = DomainOf(disks=(DiskOf(vdev="hda", format="raw"),))
+    world = play(do.Create(name="s", disks=external("hda")), do.Create(name="t"), domain=raw)
+    merged = replace(world, formats={"hda": "raw"})
+    assert apply(merged, do.Create(name="u")).refused
+    assert not apply(merged, do.Create(name="u", disks=external("hda"))).refused
+
+
+def test_disks_are_those_of_the_time_of_the_snapshot() -> None:
+    domain = DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="xvda"), DiskOf(vdev="xvdb", spare=True)))
+
+    def vdevs(world: World) -> list[str]:
+        return [disk.vdev for disk in world.disks]
+
+    later = do.Start(disks=("hda", "xvdb"))
+    world = play(do.Create(name="s"), do.Destroy(), later, do.Create(name="t"), domain=domain)
+    assert vdevs(world) == ["hda", "xvdb"]
+    assert [snapshot.disks for snapshot in world.snapshots] == [("hda", "xvda"), ("hda", "xvdb")]
+    assert not model.possible(world, do.Write(vdev="xvda", lba=1, word="w"))
+    assert vdevs(apply(world, do.Revert(name="s")).after) == ["hda", "xvda"]
+    assert apply(world, do.Create(name="u", disks=(DiskChoice(vdev="xvda"),))).refused
+
+
+TREE = [
+    do.Create(name="a"),
+    do.Create(name="b"),
+    do.Create(name="c"),
+    do.Revert(name="a"),
+    do.Create(name="d"),
+]
+
+
+@pytest.mark.parametrize(
+    ("step", "left", "current"),
+    [
+        (do.Delete(name="b", children=True), {"a": None, "d": "a"}, "d"),
+        (do.Delete(name="b", children_only=True), {"a": None, "b": "a", "d": "a"}, "d"),
+        (do.Delete(name="a", children=True), {}, None),
+        (do.Delete(name="a", children_only=True), {"a": None}, "a"),
+        (do.Delete(name="a"), {"b": None, "c": "b", "d": None}, "d"),
+        (do.Delete(name="c", children=True), {"a": None, "b": "a", "d": "a"}, "d"),
+    ],
+)
+def test_delete_with_children(step: do.Delete, left: dict[str, str | None], current: str | None) -> None:
+    world = play(*TREE, step)
+    assert {snapshot.name: snapshot.parent for snapshot in world.snapshots} == left
+    assert world.current == current
+
+
+def test_a_configuration_that_names_the_first_images_may_be_refused() -> None:
+    again = do.Start(first_images=True)
+    assert apply(play(S, do.Destroy()), again).permitted is None
+    outcome = apply(play(do.Create(name="s", disks=external("hda")), do.Destroy()), again)
+    assert outcome.refused is None
+    assert outcome.permitted is not None
+    assert outcome.permitted.clause == "XLS-CREATE-031"
+    assert outcome.after.state == "running"
+
+
+def test_discarded_sectors_are_zero() -> None:
+    world = play(W, do.Write(vdev="hda", lba=9, word="x"), do.Destroy(), do.Zero(vdev="hda", lba=0, count=8))
+    assert (world.word("hda", 1), world.word("hda", 9)) == (None, "x")
+    assert not model.possible(play(), do.Zero(vdev="hda", lba=0, count=8))
+
+
+def test_only_an_image_from_which_nothing_reads_gets_lost() -> None:
+    out = external("hda")
+    made = [do.Create(name="a", disks=out), do.Create(name="b", disks=out), do.Destroy()]
+    assert not model.possible(play(*made), do.Lose(name="b", what="hda")), "the working state lies over it"
+    world = play(*made[:2], do.Revert(name="a"), do.Destroy(), do.Lose(name="b", what="hda"))
+    assert not model.possible(world, do.Lose(name="a", what="hda"))
+    refused = apply(world, do.Revert(name="b")).refused
+    assert refused is not None
+    assert refused.clause == "XLS-REVERT-002"
+
+
 S = do.Create(name="s")
 LOST = (do.Create(name="s", memory=f"{SCRATCH}/m"), do.Lose(name="s", what="memory"))
+# fmt: off
 REFUSED: list[tuple[str, DomainOf, tuple[do.Step, ...], do.Step]] = [
     ("XLS-CREATE-001", TWO, (do.Destroy(),), S),
     ("XLS-CREATE-001", DomainOf(on_poweroff="preserve"), (do.PowerOff(),), S),
@@ -107,6 +216,18 @@ REFUSED: list[tuple[str, DomainOf, tuple[do.Step, ...], do.Step]] = [
     ("XLS-CREATE-008", TWO, (), do.Create(name="s", memory="no", disks=())),
     ("XLS-FAIL-002", TWO, (), do.Create(name="s", memory=f"{SCRATCH}/{'m' * 256}")),
     ("XLS-CREATE-011", TWO, (do.Destroy(), do.PutTag(vdev="xvda", name="s"), do.Start()), S),
+    ("XLS-CREATE-010", TWO, (), do.Create(name="s", disks=external("hda", target="relative"))),
+    ("XLS-CREATE-010", TWO, (do.PutFile(path=f"{SCRATCH}/f"),),
+     do.Create(name="s", disks=external("hda", target=f"{SCRATCH}/f"))),
+    ("XLS-CREATE-010", TWO, (), do.Create(name="s", disks=external("hda", target=f"{SCRATCH}/xvda.qcow2"))),
+    ("XLS-CREATE-010", TWO, (), do.Create(name="s", disks=external("hda", "xvda", target=f"{SCRATCH}/t"))),
+    ("XLS-CREATE-010", TWO, (), do.Create(name="s", disks=external("hda", target=f"{SCRATCH}/no/t"))),
+    ("XLS-CREATE-010", TWO, (do.Create(name="s", disks=external("hda", target=f"{SCRATCH}/t")),),
+     do.Create(name="t", disks=external("hda", target=f"{SCRATCH}/t"))),
+    ("XLS-CONF-015", TWO, (), do.Create(name="s", disks=external("hda", format="raw"))),
+    ("XLS-CREATE-005", TWO, (), do.Create(name="s", disks=external("xvdb"))),
+    ("XLS-CREATE-001", TWO, (do.Destroy(),), do.Create(name="s", disks=external("hda"))),
+    ("XLS-CREATE-006", RAW, (do.Create(name="s", disks=external("hda")),), do.Create(name="t")),
     ("XLS-TERM-006", TWO, (do.Create(name="whole"),), do.Revert(name="who")),
     ("XLS-TERM-006", TWO, (S,), do.Delete(name="*")),
     ("XLS-TERM-006", TWO, (S,), do.Delete(name="1")),
@@ -114,6 +235,7 @@ REFUSED: list[tuple[str, DomainOf, tuple[do.Step, ...], do.Step]] = [
     ("XLS-REVERT-002", TWO, LOST, do.Revert(name="s")),
     ("XLS-DELETE-001", TWO, (S,), do.Delete(name="s ")),
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize(("clause", "domain", "before", "step"), REFUSED)
@@ -168,7 +290,13 @@ def test_snapshots_never_change_but_by_delete(steps: list[do.Step]) -> None:
 
 def test_all_clauses_that_can_be_broken_are_in_the_specification() -> None:
     known = load_clauses()
-    assert set(expectations.all_clauses()) | expectations.METADATA_CLAUSES <= known.keys()
+    assert set(expectations.all_clauses()) <= known.keys()
+    inside, outside = coverage.generated(), coverage.generated("external", "mixed")
+    assert not set(inside) & set(outside)
+    assert "XLS-CREATE-025" in outside
+    assert "XLS-REVERT-004" in inside
+    assert "XLS-META-013" in coverage.metadata_clauses("external")
+    assert "XLS-META-013" not in coverage.metadata_clauses()
 
 
 def test_every_aspect_has_an_answer_for_every_step() -> None:
@@ -196,12 +324,33 @@ def test_every_aspect_has_an_answer_for_every_step() -> None:
         (Aspect.TAG_LEFT, do.Create(name="t", dry_run=True), "hda", "XLS-CREATE-024"),
         (Aspect.LIST_DISKS, do.Create(name="t", disks=(DiskChoice(vdev="hda"),)), None, "XLS-CREATE-015"),
         (Aspect.NOT_LISTED, do.Delete(name="s"), None, "XLS-DELETE-006"),
+        (Aspect.NOT_LISTED, do.Delete(name="s", children=True), None, "XLS-DELETE-016"),
+        (Aspect.SECTORS, do.Revert(name="out"), "hda", "XLS-REVERT-004"),
+        (Aspect.SECTORS, do.Revert(name="both"), "hda", "XLS-REVERT-017"),
+        (Aspect.SECTORS, do.Revert(name="out"), "xvda", "XLS-REVERT-008"),
+        (Aspect.SECTORS, do.Delete(name="s"), "hda", "XLS-DELETE-013"),
+        (Aspect.SECTORS, do.PowerCycle(), "hda", "XLS-CREATE-027"),
+        (Aspect.STATE_CHANGED, do.Revert(name="out"), "hda", "XLS-REVERT-015"),
+        (Aspect.STATE_CHANGED, do.Start(first_images=True), "hda", "XLS-CREATE-031"),
+        (Aspect.STATE_CHANGED, do.Create(name="t"), "hda", "XLS-CREATE-025"),
+        (Aspect.OVERLAY_LEFT, do.Revert(name="out"), None, "XLS-REVERT-016"),
+        (Aspect.OVERLAY_LEFT, do.Delete(name="out"), None, "XLS-DELETE-008"),
+        (Aspect.OVERLAY_LEFT, do.Create(name="t", refused="host"), None, "XLS-CREATE-023"),
+        (Aspect.DISK_IMAGE, do.Create(name="t", disks=external("hda")), "hda", "XLS-CREATE-027"),
+        (Aspect.ACCEPTED, do.Create(name="t", disks=external("hda")), None, "XLS-CREATE-028"),
+        (Aspect.ACCEPTED, do.Create(name="t", live=True), None, "XLS-LIVE-004"),
     ],
 )
 def test_the_same_observation_breaks_the_clause_of_the_operation(
     aspect: Aspect, step: do.Step, vdev: str | None, clause: str
 ) -> None:
     chosen = (DiskChoice(vdev="hda"),)
-    before = play(S, do.Create(name="1"), do.Create(name="disks", memory="no", disks=chosen))
+    before = play(
+        S,
+        do.Create(name="1"),
+        do.Create(name="disks", memory="no", disks=chosen),
+        do.Create(name="out", disks=external("hda")),
+        do.Create(name="both", disks=(*chosen, *external("xvda"))),
+    )
     finding = Finding(aspect, "", None, None, vdev)
     assert expectations.broken_clauses(finding, step, before)[0] == clause

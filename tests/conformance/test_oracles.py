@@ -11,9 +11,20 @@ from typing import Any
 
 import pytest
 from xlsnap_conformance import trace as do
-from xlsnap_conformance.model import World, apply
-from xlsnap_conformance.oracles import Aspect, Finding, guest, images, leftovers, listing, metadata, qcow2
-from xlsnap_conformance.protocol import ListedDisk, ListedSnapshot
+from xlsnap_conformance.model import Place, World, apply
+from xlsnap_conformance.oracles import (
+    Aspect,
+    Finding,
+    chains,
+    content,
+    guest,
+    images,
+    leftovers,
+    listing,
+    metadata,
+    qcow2,
+)
+from xlsnap_conformance.protocol import DiskChoice, DiskInUse, ListedDisk, ListedSnapshot
 from xlsnap_conformance.trace import SCRATCH, DiskOf, DomainOf
 
 QEMU_IMG = shutil.which("qemu-img")
@@ -87,6 +98,11 @@ def test_reader_refuses_what_is_no_image(tmp_path: Path) -> None:
 # --- images ---------------------------------------------------------------------------------------------
 
 
+def beginning(*paths: Path) -> chains.Chains:
+    """The chains of a domain without snapshots; each image is named by its vdev and format."""
+    return chains.Chains.of({path.stem: Place(str(path), path.suffix[1:]) for path in paths})
+
+
 @pytest.fixture
 def disks(tmp_path: Path) -> dict[str, Path]:
     paths = {"hda": tmp_path / "hda.qcow2", "xvda": tmp_path / "xvda.qcow2"}
@@ -100,9 +116,16 @@ def disks(tmp_path: Path) -> dict[str, Path]:
 TWO = (do.Create(name="one"), do.Create(name="two"))
 
 
+def tags(world: World, disks: dict[str, Path], told: dict[chains.Key, str] | None = None) -> list[Finding]:
+    known = chains.observe(beginning(*disks.values()), world, do.Check(), None, None)
+    return list(images.check(world, known, chains.follow(known, world), told))
+
+
 @needs_qemu_img
 def test_images_that_are_right(disks: dict[str, Path]) -> None:
-    assert not [*images.check(played(*TWO), disks), *images.check_deeply(played(*TWO), disks)]
+    known = chains.observe(beginning(*disks.values()), played(*TWO), do.Check(), None, None)
+    assert not tags(played(*TWO), disks)
+    assert not list(images.check_deeply(known, chains.follow(known, played(*TWO))))
 
 
 @needs_qemu_img
@@ -116,7 +139,7 @@ def test_images_that_are_right(disks: dict[str, Path]) -> None:
 )
 def test_wrong_tags_are_found(command: tuple[str, str], aspect: Aspect, disks: dict[str, Path]) -> None:
     qemu_img("snapshot", "-q", *command, disks["xvda"])
-    (finding,) = images.check(played(*TWO), disks)
+    (finding,) = tags(played(*TWO), disks)
     assert (finding.aspect, finding.vdev) == (aspect, "xvda")
     assert finding.expected == ["one", "two"]
 
@@ -124,16 +147,16 @@ def test_wrong_tags_are_found(command: tuple[str, str], aspect: Aspect, disks: d
 @needs_qemu_img
 def test_tags_may_have_the_name_that_the_metadata_says(disks: dict[str, Path]) -> None:
     world = played(do.Create(name="first"), do.Create(name="second"))
-    tags = {(new, vdev): old for new, old in (("first", "one"), ("second", "two")) for vdev in disks}
-    assert not list(images.check(world, disks, tags))
+    told = {(new, vdev): old for new, old in (("first", "one"), ("second", "two")) for vdev in disks}
+    assert not tags(world, disks, told)
 
 
 @needs_qemu_img
 def test_a_foreign_tag_that_went_is_found(disks: dict[str, Path]) -> None:
     world = replace(played(do.Create(name="one")), foreign_tags=frozenset({("hda", "two"), ("xvda", "two")}))
-    assert not list(images.check(world, disks))
+    assert not tags(world, disks)
     qemu_img("snapshot", "-q", "-d", "two", disks["hda"])
-    assert aspects(images.check(world, disks)) == [Aspect.FOREIGN_TAG]
+    assert aspects(tags(world, disks)) == [Aspect.FOREIGN_TAG]
 
 
 @needs_qemu_img
@@ -147,9 +170,271 @@ def test_a_damaged_image_is_found(disks: dict[str, Path]) -> None:
     entry = int.from_bytes(data[l2 : l2 + 8], "big")
     data[l2 : l2 + 8] = (entry + 512).to_bytes(8, "big")
     disks["hda"].write_bytes(data)
-    assert aspects(images.check_deeply(played(*TWO), disks)) == [Aspect.IMAGE_SOUND]
-    disks["hda"].unlink()
-    assert aspects(images.check(played(*TWO), disks)) == [Aspect.IMAGE_SOUND]
+    known = chains.observe(beginning(*disks.values()), played(*TWO), do.Check(), None, None)
+    graph = chains.follow(known, played(*TWO))
+    assert aspects(images.check_deeply(known, graph)) == [Aspect.IMAGE_SOUND]
+    disks["hda"].write_bytes(b"nothing")
+    graph = chains.follow(known, played(*TWO))
+    assert aspects(chains.check_graph(graph, known, played(*TWO))) == [Aspect.IMAGE_SOUND]
+
+
+# --- chains ---------------------------------------------------------------------------------------------
+
+
+class Chained:
+    """Images as a toolstack would have them after steps, made with qemu-img; each name is a file here."""
+
+    def __init__(self, directory: Path, *disks: DiskOf) -> None:
+        self.directory = directory
+        self.world = World(DomainOf(disks=disks or (DiskOf(vdev="hda"), DiskOf(vdev="hdb", format="raw"))))
+        first = [directory / f"{disk.vdev}.{disk.format}" for disk in self.world.domain.disks]
+        for path in first:
+            qemu_img("create", "-q", "-f", path.suffix[1:], path, "1M")
+        self.known = beginning(*first)
+        self.numbers = {"hda": 0, "hdb": 1}
+
+    def path(self, name: str) -> str:
+        return str(self.directory / name)
+
+    def overlay(self, name: str, base: str, format: str | None = None) -> str:
+        format = format or ("raw" if base.endswith(".raw") else "qcow2")
+        qemu_img("create", "-q", "-f", "qcow2", "-b", self.path(base), "-F", format, self.path(name))
+        return self.path(name)
+
+    def uses(self, **images: str) -> list[DiskInUse]:
+        present = {vdev: image.path for vdev, image in self.known.present.items()}
+        present |= {vdev: self.path(name) for vdev, name in images.items()}
+        return [
+            DiskInUse(vdev=vdev, path=path, format="raw" if path.endswith(".raw") else "qcow2")
+            for vdev, path in present.items()
+        ]
+
+    def after(
+        self, step: do.Step, disks: list[DiskInUse], told: dict[chains.Key, Place] | None = None
+    ) -> list[Aspect]:
+        """Take a step that left the domain with these disks; return what is wrong with that."""
+        before = self.known
+        self.world = apply(self.world, step).after
+        self.known = chains.observe(before, self.world, step, disks, told)
+        return aspects(
+            [
+                *chains.check_present(self.world, disks),
+                *chains.check_change(before, self.known, self.world, step),
+                *chains.check_graph(self.graph(), self.known, self.world),
+            ]
+        )
+
+    def graph(self) -> chains.Graph:
+        return chains.follow(self.known, self.world)
+
+    def contents(self) -> list[Finding]:
+        return list(content.Contents(self.numbers).check(self.world, self.known, self.graph()))
+
+    def write(self, image: str, vdev: str, lba: int, word: str) -> None:
+        """Let the guest write to an image, and the model to the disk."""
+        self.world = apply(self.world, do.Write(vdev=vdev, lba=lba, word=word)).after
+        self.plant(image, content.sector(self.numbers[vdev], lba, word), lba)
+
+    def plant(self, image: str, data: bytes, lba: int) -> None:
+        source = self.directory / "sector"
+        source.write_bytes(data)
+        format = "raw" if image.endswith(".raw") else "qcow2"
+        command = ["qemu-io", "-f", format, "-c", f"write -s {source} {lba * 512} 512", self.path(image)]
+        subprocess.run(command, check=True, capture_output=True)
+        source.unlink()
+
+
+@pytest.fixture
+def chained(tmp_path: Path) -> Chained:
+    return Chained(tmp_path)
+
+
+def external(name: str, **targets: str | None) -> do.Create:
+    disks = tuple(DiskChoice(vdev=v, type="external", target=target) for v, target in targets.items())
+    return do.Create(name=name, disks=disks)
+
+
+@needs_qemu_img
+def test_chains_that_are_right(chained: Chained) -> None:
+    chained.overlay("a", "hda.qcow2")
+    chained.overlay("b", "hdb.raw")
+    step = external("s", hda=chained.path("a"), hdb=None)
+    assert chained.after(step, chained.uses(hda="a", hdb="b")) == []
+    chained.overlay("c", "a")
+    assert chained.after(external("t", hda=None), chained.uses(hda="c")) == []
+    assert chained.known.places["t", "hda"] == Place(chained.path("a"), "qcow2")
+    assert chained.known.places["s", "hdb"].format == "raw"
+    chained.overlay("d", "hda.qcow2")
+    chained.overlay("e", "hdb.raw")
+    assert chained.after(do.Revert(name="s"), chained.uses(hda="d", hdb="e")) == []
+    assert chained.graph().below(chained.path("a")) == [chained.path("hda.qcow2")]
+
+
+@needs_qemu_img
+@pytest.mark.parametrize(
+    ("make", "base", "format", "aspect"),
+    [
+        ("hda.qcow2", None, None, Aspect.DISK_IMAGE),
+        ("elsewhere", "hda.qcow2", None, Aspect.OVERLAY_PLACE),
+        ("a", "hdb.raw", None, Aspect.OVERLAY),
+        ("a", "hda.qcow2", "raw", Aspect.OVERLAY),
+    ],
+)
+def test_a_wrong_overlay_is_found(
+    make: str, base: str | None, format: str | None, aspect: Aspect, chained: Chained
+) -> None:
+    if base is not None:
+        chained.overlay(make, base, format)
+    found = chained.after(external("s", hda=chained.path("a")), chained.uses(hda=make))
+    assert found[0] == aspect
+
+
+@needs_qemu_img
+def test_an_overlay_that_names_no_format_is_found(chained: Chained) -> None:
+    path = chained.overlay("a", "hda.qcow2")
+    data = Path(path).read_bytes()
+    at = data.index((0xE2792ACA).to_bytes(4, "big"))
+    Path(path).write_bytes(data[:at] + bytes(4) + data[at + 4 :])
+    found = chained.after(external("s", hda=None), chained.uses(hda="a"))
+    assert found == [Aspect.OVERLAY, Aspect.BACKING]
+
+
+@needs_qemu_img
+def test_a_disk_that_went_elsewhere_is_found(chained: Chained) -> None:
+    chained.overlay("a", "hda.qcow2")
+    assert chained.after(do.PowerCycle(), chained.uses(hda="a")) == [Aspect.DISK_IMAGE]
+    assert Aspect.DISKS in chained.after(do.Check(), chained.uses()[:1])
+
+
+@needs_qemu_img
+def test_an_image_that_lies_over_itself_is_found(chained: Chained) -> None:
+    chained.overlay("a", "hda.qcow2")
+    chained.after(external("s", hda=None), chained.uses(hda="a"))
+    chained.overlay("b", "a")
+    chained.after(external("t", hda=None), chained.uses(hda="b"))
+    qemu_img("rebase", "-u", "-f", "qcow2", "-b", chained.path("b"), "-F", "qcow2", chained.path("a"))
+    found = aspects(chains.check_graph(chained.graph(), chained.known, chained.world))
+    assert Aspect.BACKING in found
+    assert aspects(chained.contents())[-1] == Aspect.IMAGE_SOUND
+
+
+@needs_qemu_img
+def test_an_image_that_is_gone_is_found(chained: Chained) -> None:
+    chained.overlay("a", "hda.qcow2")
+    chained.after(external("s", hda=None), chained.uses(hda="a"))
+    chained.overlay("b", "a")
+    chained.after(external("t", hda=None), chained.uses(hda="b"))
+    Path(chained.path("a")).unlink()
+    assert chained.after(do.Delete(name="s"), chained.uses()) == [Aspect.IMAGE_GONE]
+    Path(chained.path("hda.qcow2")).unlink()
+    assert Aspect.FIRST_IMAGE in chained.after(do.Check(), chained.uses())
+
+
+@needs_qemu_img
+def test_a_guest_that_writes_below_others_is_found(chained: Chained) -> None:
+    chained.overlay("a", "hda.qcow2")
+    chained.after(external("s", hda=None), chained.uses(hda="a"))
+    assert chained.after(do.Revert(name="s"), chained.uses(hda="hda.qcow2")) == [Aspect.WRITES_BELOW]
+    chained.overlay("b", "a")
+    assert chained.after(do.Revert(name="s"), chained.uses(hda="b")) == []
+    assert chained.after(external("t", hda=None), chained.uses(hda="c")) != []
+
+
+@needs_qemu_img
+def test_after_a_delete_the_metadata_tells_where_snapshots_are(chained: Chained) -> None:
+    chained.overlay("a", "hda.qcow2")
+    chained.after(external("s", hda=None), chained.uses(hda="a"))
+    chained.overlay("b", "a")
+    chained.after(external("t", hda=None), chained.uses(hda="b"))
+    qemu_img("rebase", "-u", "-f", "qcow2", "-b", chained.path("hda.qcow2"), "-F", "qcow2", chained.path("b"))
+    Path(chained.path("a")).unlink()
+    told = {("t", "hda"): Place(chained.path("hda.qcow2"), "qcow2")}
+    assert chained.after(do.Delete(name="s"), chained.uses(), told) == []
+    elsewhere = {("t", "hda"): Place(chained.path("b"), "qcow2")}
+    assert chained.after(do.Check(), chained.uses(), elsewhere) == []
+    assert chained.known.places["t", "hda"].path == chained.path("hda.qcow2"), (
+        "only a delete moves a snapshot"
+    )
+
+
+# --- what images hold -----------------------------------------------------------------------------------
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("base", ["hda.qcow2", "hdb.raw"])
+def test_contents_that_are_right_and_those_that_are_not(base: str, chained: Chained) -> None:
+    vdev = base[:3]
+    chained.write(base, vdev, 1, "one")
+    chained.write(base, vdev, 2047, "last")
+    chained.overlay("a", base)
+    chained.after(external("s", **{vdev: None}), chained.uses(**{vdev: "a"}))
+    chained.write("a", vdev, 1, "two")
+    chained.overlay("b", "a")
+    chained.after(external("t", **{vdev: None}), chained.uses(**{vdev: "b"}))
+    chained.write("b", vdev, 7, "three")
+    assert chained.contents() == []
+    chained.plant("a", bytes(512), 2047)
+    (finding,) = chained.contents()
+    assert (finding.aspect, finding.expected, finding.observed) == (Aspect.STATE_CHANGED, "last", None)
+    chained.plant(base, content.sector(chained.numbers[vdev], 9, "nine"), 9)
+    found = chained.contents()
+    assert [(f.summary[-8:], f.observed) for f in found] == [("sector 9", "nine"), ("tor 2047", None)]
+
+
+@needs_qemu_img
+def test_files_that_did_not_change_are_not_read_again(chained: Chained) -> None:
+    chained.write("hda.qcow2", "hda", 1, "one")
+    chained.overlay("a", "hda.qcow2")
+    chained.after(external("s", hda=None), chained.uses(hda="a"))
+    contents = content.Contents(chained.numbers)
+
+    def look(**how: bool) -> list[Finding]:
+        return list(contents.check(chained.world, chained.known, chained.graph(), **how))
+
+    assert look() == []
+    (snapshot,) = chained.world.snapshots
+    wrong = replace(snapshot, sectors={"hda": {1: "another"}})
+    chained.world = replace(chained.world, snapshots=(wrong,))
+    assert look() == [], "passed over"
+    assert aspects(look(thorough=True)) == [Aspect.STATE_CHANGED]
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("options", ["compat=0.10", "compat=1.1", "cluster_size=512", "cluster_size=2M"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_content_and_qemu_img_agree(options: str, compressed: bool, tmp_path: Path) -> None:
+    """Data, zeros over data, holes, and clusters that are compressed or not."""
+    base, top = tmp_path / "base", tmp_path / "top"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", options, base, "3M")
+    write = "write -c" if compressed else "write"
+    size = "2M" if options.endswith("2M") else "64k"
+    for path, commands in (
+        (base, [f"{write} -P 17 0 {size}", "write -P 18 2M 200k"]),
+        (top, [f"{write} -P 33 {size} 64k", "write -P 34 2560k 1k", "write -z 2100k 1k"]),
+    ):
+        if path == top:
+            qemu_img("create", "-q", "-f", "qcow2", "-o", options, "-b", base, "-F", "qcow2", top)
+        words = [word for command in commands for word in ("-c", command)]
+        subprocess.run(["qemu-io", "-f", "qcow2", *words, path], check=False, capture_output=True)
+    qemu_img("convert", "-f", "qcow2", "-O", "raw", top, tmp_path / "raw")
+    nodes = {str(path): chains.look(str(path), "qcow2") for path in (base, top)}
+    assert content.read(str(top), nodes) == (tmp_path / "raw").read_bytes()
+
+
+@needs_qemu_img
+def test_content_of_an_image_that_the_reader_does_not_know_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "extended_l2=on,cluster_size=64k", path, "1M")
+    with pytest.raises(qcow2.ImageError, match="features"):
+        content.read(str(path), {str(path): chains.look(str(path), "qcow2")})
+
+
+def test_a_sector_is_as_the_guest_writes_it() -> None:
+    """As guest/README.md describes it."""
+    data = content.sector(4, 7, "word")
+    assert (len(data), data[:16]) == (512, b"PRB2" + bytes([4, 0, 0, 0, 7, 0, 0, 0]) + b"word")
+    assert content.expected(4, {7: "word"}, 4096)[3584:] == data
+    assert not content.expected(4, {7: "word"}, 4096)[:3584].strip(b"\0")
 
 
 # --- the list -------------------------------------------------------------------------------------------
@@ -166,12 +451,18 @@ def row(name: str, **changes: Any) -> ListedSnapshot:
 
 
 LISTED = (row("one"), row("two"))
+EXTERNAL = (ListedDisk(vdev="hda", type="external"), ListedDisk(vdev="xvda"))
 
 
 def test_a_list_that_is_right() -> None:
     assert not list(listing.check(played(*TWO), LISTED, {"one": (99, 100)}))
     assert not list(listing.check(played(*TWO), (row("one", state="b"), LISTED[1]))), "idle is blocked"
     assert not list(listing.check(played(*TWO), LISTED[::-1])), "within a second any order is right"
+    tree = (row("one", parent=""), row("two", parent="one"))
+    assert not list(listing.check(played(*TWO), tree, current="two"))
+    assert aspects(listing.check(played(*TWO), tree, current="one")) == [Aspect.LIST_TREE]
+    world = played(external("one", hda=None))
+    assert not list(listing.check(world, (row("one", disks=EXTERNAL[:1]),)))
 
 
 @pytest.mark.parametrize(
@@ -187,6 +478,9 @@ def test_a_list_that_is_right() -> None:
         ((row("one", state="p"), LISTED[1]), Aspect.LIST_FIELDS),
         ((row("one", state=""), LISTED[1]), Aspect.LIST_FIELDS),
         ((row("one", disks=()), LISTED[1]), Aspect.LIST_DISKS),
+        ((row("one", disks=EXTERNAL), LISTED[1]), Aspect.LIST_DISKS),
+        ((LISTED[0], row("two", parent="")), Aspect.LIST_TREE),
+        ((row("one", parent="two"), LISTED[1]), Aspect.LIST_TREE),
         ((row("one", creation_time=50), LISTED[1]), Aspect.LIST_TIME),
     ],
 )
@@ -225,7 +519,8 @@ Kept = tuple[World, Path, dict[str, Path]]
 
 def look(kept: Kept, times: metadata.Times | None = None) -> list[Aspect]:
     world, directory, paths = kept
-    return aspects(metadata.check(world, metadata.read(directory), paths, directory.parent, times))
+    known = chains.observe(beginning(*paths.values()), world, do.Check(), None, None)
+    return aspects(metadata.check(world, metadata.read(directory), known, directory.parent, times))
 
 
 def change(kept: Kept, name: str, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -243,8 +538,9 @@ def test_metadata_that_is_right(kept: Kept) -> None:
 
 
 def test_no_directory_is_no_snapshot(tmp_path: Path) -> None:
-    assert not list(metadata.check(played(), metadata.read(tmp_path / "none"), {}, tmp_path))
-    found = aspects(metadata.check(played(*TWO), metadata.read(tmp_path / "none"), {}, tmp_path))
+    known = beginning()
+    assert not list(metadata.check(played(), metadata.read(tmp_path / "none"), known, tmp_path))
+    found = aspects(metadata.check(played(*TWO), metadata.read(tmp_path / "none"), known, tmp_path))
     assert found == [Aspect.METADATA_SET, Aspect.DEFAULT_MEMORY]
 
 
@@ -252,7 +548,8 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], Aspect]] = {
     "name": (lambda value: value.update(name="two"), Aspect.METADATA_FIELDS),
     "no name": (lambda value: value.pop("name"), Aspect.METADATA_FIELDS),
     "description": (lambda value: value.pop("description"), Aspect.METADATA_FIELDS),
-    "type": (lambda value: value.update(type="any"), Aspect.METADATA_FIELDS),
+    "type": (lambda value: value.update(type="any"), Aspect.METADATA_TYPE),
+    "type of a disk": (lambda value: value["disks"][0].update(type="external"), Aspect.METADATA_DISKS),
     "no memory": (lambda value: value.pop("memory"), Aspect.METADATA_MEMORY),
     "relative memory": (lambda value: value.update(memory="one.save"), Aspect.METADATA_MEMORY),
     "state": (lambda value: value.update(running=False, paused=True), Aspect.METADATA_STATE),
@@ -273,6 +570,45 @@ def test_wrong_metadata_is_found(what: str, kept: Kept) -> None:
     edit, aspect = EDITS[what]
     change(kept, "one", edit)
     assert look(kept, {"one": (99, 101)}) == [aspect]
+
+
+EXTERNAL_EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], Aspect]] = {
+    "type": (lambda value: value.update(type="external"), Aspect.METADATA_TYPE),
+    "type of a disk": (lambda value: value["disks"][0].update(type="internal"), Aspect.METADATA_EXTERNAL),
+    "overlay as path": (lambda value: value["disks"][0].update(path="/new"), Aspect.METADATA_EXTERNAL),
+    "no file": (lambda value: value["disks"][0].pop("file"), Aspect.METADATA_EXTERNAL),
+    "another file": (lambda value: value["disks"][0].update(file="/other"), Aspect.METADATA_EXTERNAL),
+    "format": (lambda value: value["disks"][0].update(format="raw"), Aspect.METADATA_EXTERNAL),
+    "nothing": (lambda value: None, Aspect.ACCEPTED),
+}
+
+
+@pytest.mark.parametrize("what", EXTERNAL_EDITS)
+def test_metadata_of_external_disks(what: str, tmp_path: Path) -> None:
+    edit, aspect = EXTERNAL_EDITS[what]
+    disks = (DiskChoice(vdev="hda", type="external"), DiskChoice(vdev="xvda"))
+    world = played(do.Create(name="one", memory="no", disks=disks))
+    base, inner, overlay = (str(tmp_path / name) for name in ("hda.qcow2", "xvda.qcow2", "new.qcow2"))
+    common = {"device": "hda", "name": "one", "format": "qcow2"}
+    value = {"name": "one", "creation_time": 100, "type": "any", "running": True}
+    value["disks"] = [
+        {**common, "type": "external", "path": base, "file": overlay},
+        {**common, "type": "internal", "path": inner, "device": "xvda"},
+    ]
+    edit(value)
+    directory = tmp_path / "metadata"
+    directory.mkdir(mode=0o700)
+    path = directory / "snapshotdata-d.one.libxl-json"
+    path.write_text(json.dumps(value))
+    path.chmod(0o600)
+    known = chains.Chains.of({"hda": Place(base, "qcow2"), "xvda": Place(inner, "qcow2")})
+    uses = [
+        DiskInUse(vdev="hda", path=overlay, format="qcow2"),
+        DiskInUse(vdev="xvda", path=inner, format="qcow2"),
+    ]
+    known = chains.observe(known, world, do.Check(), uses, None)
+    found = aspects(metadata.check(world, metadata.read(directory), known, tmp_path))
+    assert found == ([] if aspect is Aspect.ACCEPTED else [aspect])
 
 
 def test_metadata_that_is_no_json_is_found(kept: Kept) -> None:
@@ -314,12 +650,12 @@ def test_wrong_modes_are_found(kept: Kept) -> None:
 def test_leftovers(tmp_path: Path) -> None:
     path = f"{SCRATCH}/mine"
     world = played(do.PutFile(path=path, content="mine"), do.Create(name="one", memory=f"{SCRATCH}/memory"))
-    paths = {"hda": tmp_path / "hda.qcow2"}
-    for name, content in (("hda.qcow2", ""), ("mine", "mine"), ("memory", "")):
-        (tmp_path / name).write_text(content)
+    for name, text in (("hda.qcow2", ""), ("mine", "mine"), ("memory", "")):
+        (tmp_path / name).write_text(text)
 
-    def look() -> list[Aspect]:
-        return aspects(leftovers.check(world, paths, tmp_path, {"ignored"}))
+    def look(*, sure: bool = True) -> list[Aspect]:
+        used = {str(tmp_path / "hda.qcow2")}
+        return aspects(leftovers.check(world, used, tmp_path, {"ignored"}, sure=sure))
 
     (tmp_path / "ignored").touch()
     assert look() == []
@@ -331,6 +667,9 @@ def test_leftovers(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "more").touch()
     assert look() == [Aspect.MEMORY_LEFT]
+    (tmp_path / "below" / "more").write_bytes(qcow2.MAGIC)
+    assert look() == [Aspect.OVERLAY_LEFT]
+    assert look(sure=False) == []
     shutil.rmtree(tmp_path / "below")
     (tmp_path / "memory").unlink()
     assert look() == [Aspect.MEMORY_IMAGE]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from xlsnap_conformance import model, snapshot_conf, suite
 from xlsnap_conformance import trace as do
 from xlsnap_conformance.clauses import load_clauses
-from xlsnap_conformance.expectations import clauses_of
+from xlsnap_conformance.coverage import clauses_of, counted, needs
 from xlsnap_conformance.failures import HarnessError
 from xlsnap_conformance.protocol import DiskChoice
 from xlsnap_conformance.script import to_shell
@@ -36,10 +36,22 @@ EVERYTHING = Trace(
         do.Create(name="path", memory=f"{SCRATCH}/memory image", as_config=True),
         do.Create(name="path", refused="input"),
         do.Create(dry_run=True),
+        do.Create(
+            name="out",
+            disks=(
+                DiskChoice(vdev="hda", type="external", target=f"{SCRATCH}/it's.qcow2", format="qcow2"),
+                DiskChoice(vdev="xvda", type="external"),
+                DiskChoice(vdev="xvdb"),
+            ),
+            live=True,
+        ),
+        do.Create(name="all", type="external", as_config=True),
         do.Pause(),
         do.Unpause(),
         do.Revert(name="it's $HOME `x`", paused=True),
         do.Delete(name="path"),
+        do.Delete(name="out", children=True),
+        do.Delete(name="out", children_only=True),
         do.List(),
         do.Check(),
         do.PowerCycle(),
@@ -47,7 +59,10 @@ EVERYTHING = Trace(
         do.PutTag(vdev="hda", name="it's"),
         do.Lose(name="it's $HOME `x`", what="hda"),
         do.Lose(name="it's $HOME `x`", what="memory"),
+        do.Zero(vdev="hda", lba=0, count=128),
         do.Start(paused=True),
+        do.Destroy(),
+        do.Start(disks=("hda",), first_images=True),
         do.Unpause(),
         do.PowerOff(),
     ),
@@ -92,7 +107,7 @@ def test_what_is_wrong_with_a_trace_is_told(text: str, said: str, tmp_path: Path
 def test_every_step_has_words() -> None:
     said = [describe(step) for step in EVERYTHING.steps]
     assert all(said)
-    assert len(set(said)) == len(said) - 1  # unpause is there twice
+    assert len(set(said)) == len(said) - 2  # unpause and destroy are there twice
     assert "create snapshot 'path' with memory: must be refused (input)" in said
 
 
@@ -100,10 +115,24 @@ def test_capabilities_that_a_trace_needs() -> None:
     assert capabilities(EVERYTHING) == {
         *("memory", "memory-path", "disk-selection", "snapshot-config", "dry-run"),
         *("pause", "revert", "revert-paused", "delete", "shutdown-state"),
+        *("external", "mixed", "live", "delete-children"),
     }
     stopped = (do.Create(name="s", memory="no"), do.Destroy(), do.List(), do.Delete(name="s"))
     assert capabilities(Trace(steps=stopped)) == {"disk-only", "list-stopped", "delete", "delete-stopped"}
     assert "list-stopped" not in capabilities(Trace(steps=(do.Destroy(), do.Start(), do.List())))
+    assert capabilities(Trace(steps=(do.Create(name="s", type="external"),))) == {"memory", "external"}
+
+
+def test_a_scenario_that_needs_more_than_core_says_nothing_of_core() -> None:
+    for name, path in SCENARIOS.items():
+        trace = load(path)
+        beyond = {needs(load_clauses()[clause]) for clause in trace.clauses} - {None}
+        if beyond or capabilities(trace).intersection(("external", "mixed", "live")):
+            assert beyond, f"{name} names a clause of its own"
+            for clause in counted(trace):
+                assert "core" not in load_clauses()[clause].profiles, (name, clause)
+        else:
+            assert not any(needs(load_clauses()[clause]) for clause in counted(trace)), name
 
 
 # --- scripts ------------------------------------------------------------------------------------------------
@@ -123,7 +152,8 @@ def test_script_does_what_the_steps_say(tmp_path: Path) -> None:
     toolstack = tmp_path / "xl"
     toolstack.write_text(
         '#!/bin/sh\nfor word; do printf "<%s>" "$word"; done >>"$CALLS"; echo >>"$CALLS"\n'
-        'case $1 in console) cat >>"$CALLS";; snapshot-create) [ -f "$2" ] && cat "$2" >>"$CALLS";; esac\n'
+        'case $1 in console) cat >>"$CALLS";; esac\n'
+        'for word; do case $word in *.conf) cat "$word" >>"$CALLS";; esac; done\n'
         "exit 0\n"
     )
     toolstack.chmod(0o700)
@@ -147,12 +177,22 @@ def test_script_does_what_the_steps_say(tmp_path: Path) -> None:
     assert f"<snapshot-revert><-p><-n><it's $HOME `x`><{domain}>" in said
     assert f"<snapshot-delete><-n><path><{domain}>" in said
     assert f"<-N><snapshot-create><{domain}>" in said
+    assert "<snapshot-create><--live>" in said
+    assert f"<snapshot-delete><--children><-n><out><{domain}>" in said
+    assert f"<snapshot-delete><--children-only><-n><out><{domain}>" in said
+    out = f"format=qcow2,vdev=hda,target={scratch_in(said)}/it's.qcow2"
+    assert f'disk = [ "{out}", "vdev=xvda", "vdev=xvdb,target=null" ]' in said
     assert 'name = "it\'s $HOME `x`"\ndescription = "d\\"\\\\"\nmemory = "yes"' in said
     assert f'memory = "{tmp_path}/' in said, "the scratch directory is filled in"
     assert "wr 0 1 w\n" in said
     scratch = next(path for path in tmp_path.iterdir() if path.is_dir())
     assert (scratch / "it's").read_text() == "a 'b'\n$HOME"
     shutil.rmtree(scratch)
+
+
+def scratch_in(said: str) -> str:
+    """The scratch directory, from the first path in it that was told."""
+    return said.partition('memory = "/')[2].partition("/memory image")[0].join(("/", ""))
 
 
 # --- configuration text -------------------------------------------------------------------------------------
@@ -172,6 +212,19 @@ def test_configuration_asks_for_what_the_step_says() -> None:
     config = parse_snapshot_config(snapshot_conf.text_of(step))
     assert (config.name, config.description, config.memory) == ("n", "d", "/m")
     assert [(disk.vdev, disk.type) for disk in config.disks or ()] == [("hda", "internal")]
+    disks = (
+        DiskChoice(vdev="hda", type="external", target="/it's, here", format="qcow2"),
+        DiskChoice(vdev="hdb", type="external"),
+        DiskChoice(vdev="xvda"),
+    )
+    config = parse_snapshot_config(snapshot_conf.text_of(do.Create(name="n", disks=disks)))
+    assert [(disk.vdev, disk.type, disk.target) for disk in config.disks or ()] == [
+        ("hda", "external", "/it's, here"),
+        ("hdb", "external", None),
+        ("xvda", "internal", None),
+    ]
+    config = parse_snapshot_config(snapshot_conf.text_of(do.Create(name="n", type="external")))
+    assert (config.type, config.disks) == ("external", None)
 
 
 # --- the scenarios of the suite -----------------------------------------------------------------------------

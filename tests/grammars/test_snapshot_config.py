@@ -113,7 +113,30 @@ def test_another_type_is_an_error(kind: str) -> None:
     assert (error.column, error.message) == (8, f"type cannot be '{kind}'")
 
 
-@pytest.mark.parametrize("key", ["name", "description", "memory", "type"])
+@pytest.mark.parametrize(("text", "live"), [("", None), ("live = 1\n", True), ("live = '0'\n", False)])
+def test_live(text: str, live: bool | None) -> None:
+    assert parse_snapshot_config(f"memory = 'yes'\n{text}").live is live
+
+
+@pytest.mark.parametrize("live", ["2", "'yes'", "'true'", "''", "01", "0x1"])
+def test_live_is_0_or_1(live: str) -> None:
+    error = only_error(f"memory = '/m'\nlive = {live}\n")
+    assert (error.line, error.column) == (2, 8)
+    assert error.message.startswith("live cannot be '")
+
+
+@pytest.mark.parametrize("memory", ["", "memory = 'no'\n"])
+def test_a_live_snapshot_needs_memory(memory: str) -> None:
+    error = only_error(f"live = 1\n{memory}")
+    assert (error.line, error.column, error.message) == (1, 8, "a live snapshot needs memory")
+    assert parse_snapshot_config(f"live = 0\n{memory}").live is False
+
+
+def test_memory_that_is_wrong_is_not_memory_that_is_missing() -> None:
+    assert only_error("live = 1\nmemory = 'maybe'\n").message == "memory cannot be 'maybe'"
+
+
+@pytest.mark.parametrize("key", ["name", "description", "memory", "type", "live"])
 def test_a_list_in_place_of_text_is_an_error(key: str) -> None:
     error = only_error(f"# \n {key} = ['yes']\n")
     assert (error.line, error.column) == (2, 2)
@@ -217,7 +240,7 @@ def test_the_howto_example_that_xl_itself_cannot_read_is_an_error() -> None:
         ("nmae", "did you mean name?"),
         ("disks", "did you mean disk?"),
         ("desription", "did you mean description?"),
-        ("vcpus", "the keys are name, description, memory, type, disk"),
+        ("vcpus", "the keys are name, description, memory, type, live, disk"),
     ],
 )
 def test_an_unknown_key_is_warned_of(key: str, hint: str) -> None:

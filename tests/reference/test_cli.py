@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -13,10 +14,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from xlsnap import cli
 from xlsnap.cli.text import json_text, local_time, shown, table
-from xlsnap.snapshot import DiskSnapshot, DomainSnapshot, to_json
+from xlsnap.snapshot import PARENT_KEY, DiskSnapshot, DomainSnapshot, SnapshotType, to_json
+from xlsnap.store import Store
 
 if TYPE_CHECKING:
     from tests.reference.conftest import Shell
@@ -175,8 +178,42 @@ SNAPSHOTS = (
         paused=True,
         disks=(DiskSnapshot(device="hda", name="before update", path="/a.qcow2", format="qcow2"),),
     ),
-    DomainSnapshot(name="日本", creation_time=1404950401, running=True),
+    DomainSnapshot(
+        name="日本",
+        creation_time=1404950401,
+        running=True,
+        type=SnapshotType.EXTERNAL,
+        disks=(
+            DiskSnapshot(
+                device="xvda",
+                name="日本",
+                path="/b.img",
+                format="raw",
+                type=SnapshotType.EXTERNAL,
+                file="/b.日本.qcow2",
+            ),
+        ),
+        extra={PARENT_KEY: "before update"},
+    ),
 )
+
+
+def set_current(shell: Shell, name: str | None) -> None:
+    """Let the domain's state come from a snapshot."""
+    store = Store(shell.root)
+    store.write_record(msgspec.structs.replace(store.resolve("vm"), current=name))
+
+
+def write_metadata(shell: Shell, *snapshots: DomainSnapshot) -> None:
+    store = Store(shell.root)
+    paths = shell.root.domain(store.find("vm"))
+    for snapshot in snapshots:
+        store.write_metadata(paths, snapshot.name, to_json(snapshot))
+
+
+def child(name: str, parent: str | None, when: int) -> DomainSnapshot:
+    extra = {} if parent is None else {PARENT_KEY: parent}
+    return DomainSnapshot(name=name, creation_time=when, extra=extra)
 
 
 def test_what_snapshot_list_prints(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +224,7 @@ def test_what_snapshot_list_prints(shell: Shell, monkeypatch: pytest.MonkeyPatch
     paths.snapshots.mkdir(parents=True)
     for snapshot in reversed(SNAPSHOTS):
         paths.metadata(snapshot.name).write_bytes(to_json(snapshot))
+    set_current(shell, "日本")
     try:
         assert shell.do("snapshot-list", "vm") == (
             "TAG  NAME           DATE                 STATE   DISK ONLY\n"
@@ -200,6 +238,8 @@ def test_what_snapshot_list_prints(shell: Shell, monkeypatch: pytest.MonkeyPatch
             "state:         --p---\n"
             "disk only:     no\n"
             "memory image:  /state/before update.save\n"
+            "parent:        -\n"
+            "current:       no\n"
             "disks:\n"
             "  hda: internal, qcow2, /a.qcow2\n"
             "\n"
@@ -209,14 +249,86 @@ def test_what_snapshot_list_prints(shell: Shell, monkeypatch: pytest.MonkeyPatch
             "state:         r-----\n"
             "disk only:     yes\n"
             "memory image:  -\n"
+            "parent:        before update\n"
+            "current:       yes\n"
             "disks:\n"
+            "  xvda: external, raw, /b.img, file /b.日本.qcow2\n"
         )
-        assert [json.loads(to_json(snapshot)) for snapshot in SNAPSHOTS] == json.loads(
-            shell.do("snapshot-list", "-o", "json", "vm")
-        )
+        assert json.loads(shell.do("snapshot-list", "-o", "json", "vm")) == [
+            {**json.loads(to_json(snapshot)), "current": snapshot is SNAPSHOTS[1]} for snapshot in SNAPSHOTS
+        ]
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_the_tree(shell: Shell) -> None:
+    assert shell.do("snapshot-list", "--tree", "vm") == ""
+    write_metadata(
+        shell, child("a", None, 1), child("b", "a", 2), child("c\u202e", "a", 3), child("d", "x", 4)
+    )
+    set_current(shell, "b")
+    assert shell.do("snapshot-list", "--tree", "vm") == (
+        "a\n|- b *\n|  `- (now)\n`- c\\u202e\nd  (it came from 'x', which does not exist)\n"
+    )
+    set_current(shell, None)
+    assert shell.do("snapshot-list", "--tree", "vm").endswith("not exist)\n(now)\n")
+
+
+@pytest.mark.parametrize(
+    ("variables", "lines"),
+    [
+        ({"LC_ALL": "C.UTF-8"}, ["a *", "└─ (now)"]),
+        ({"LC_ALL": "C"}, ["a *", "`- (now)"]),
+        ({"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "ascii"}, ["a *", "`- (now)"]),
+    ],
+    ids=["utf-8", "c", "ascii"],
+)
+def test_the_tree_is_drawn_as_the_terminal_can(
+    shell: Shell, variables: dict[str, str], lines: list[str]
+) -> None:
+    write_metadata(shell, child("a", None, 1))
+    set_current(shell, "a")
+    output = on_terminal(shell.command("snapshot-list", "--tree", "vm"), **variables)
+    assert output.split("\r\n")[:2] == lines
+
+
+def on_terminal(command: list[str], **variables: str) -> str:
+    """Run a command on a terminal of its own and return what it shows."""
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(
+            command, env={**os.environ, **variables}, stdin=theirs, stdout=theirs, stderr=theirs
+        ) as process:
+            os.close(theirs)
+            shown = b""
+            while True:
+                try:
+                    part = os.read(ours, 65536)
+                except OSError:  # the terminal's other end is closed
+                    break
+                if not part:
+                    break
+                shown += part
+            assert process.wait(60) == 0
+    finally:
+        os.close(ours)
+    return shown.decode()
+
+
+def test_a_damaged_snapshot_hides_no_other(shell: Shell) -> None:
+    write_metadata(shell, child("bad", None, 1), child("good", "bad", 2))
+    (path,) = shell.root.path.glob("snapshots/*/snapshotdata-d.bad.libxl-json")
+    path.write_text('{"name"')
+    for arguments in ([], ["-l"], ["-o", "json"], ["--tree"]):
+        result = shell.xlsnap("snapshot-list", *arguments, "vm")
+        assert (result.status, "good" in result.out) == (0, True), arguments
+        assert re.fullmatch(rf"xlsnap: warning: snapshot 'bad' cannot be read: {path}: .*\n", result.err)
+    assert shell.do("snapshot-list", "--tree", "vm") == "bad  (its metadata is damaged)\n`- good\n(now)\n"
+    result = shell.xlsnap("snapshot-list", "-n", "good", "vm")
+    assert (result.status, result.err) == (0, "")
+    shell.refused(3, "not snapshot metadata", "snapshot-list", "-n", "bad", "vm")
+    shell.refused(2, "no snapshot 'x'", "snapshot-list", "-n", "x", "vm")
 
 
 # --- help and completion --------------------------------------------------------------------------------
@@ -266,9 +378,14 @@ def complete(shell: Shell, line: str, kind: str = "bash") -> list[str]:
 def test_completion(shell: Shell) -> None:
     shell.do("snapshot-create", "-n", "before it", "vm")
     assert complete(shell, "xlsnap snapshot-") == [
-        f"plain,snapshot-{verb}" for verb in ("create", "list", "revert", "delete")
+        f"plain,snapshot-{verb}" for verb in ("create", "list", "revert", "delete", "check")
     ]
     assert complete(shell, "xlsnap pause ") == ["plain,vm"]
+    assert complete(shell, "xlsnap snapshot-check --repair ") == ["plain,vm"]
+    assert complete(shell, "xlsnap snapshot-check --r") == ["plain,--repair"]
+    assert complete(shell, "xlsnap snapshot-delete --c") == ["plain,--children", "plain,--children-only"]
+    assert complete(shell, "xlsnap snapshot-list --t") == ["plain,--tree"]
+    assert complete(shell, "xlsnap snapshot-create --li") == ["plain,--live"]
     assert complete(shell, "xlsnap snapshot-revert -n b") == [r"plain,before\ it"]
     assert complete(shell, "xlsnap snapshot-delete vm -n ") == [r"plain,before\ it"]
     assert complete(shell, "xlsnap snapshot-delete vm -n x") == []
@@ -369,8 +486,9 @@ def test_hostile_metadata_does_not_reach_the_terminal(shell: Shell) -> None:
         output = shell.do("snapshot-list", *arguments, "vm")
         assert "owned" in output
         assert not set(output) & set("\x1b\x07\x9b")
-    path.write_text("{")
-    shell.refused(3, "not snapshot metadata", "snapshot-list", "vm")
+    path.write_text("\x1b{")
+    result = shell.xlsnap("snapshot-list", "vm")
+    assert "\x1b" not in result.err
 
 
 # --- console --------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
         ("snapshot-list", "nope"),
         ("snapshot-revert", "-n", "x", "nope"),
         ("snapshot-delete", "-n", "x", "nope"),
+        ("snapshot-check", "nope"),
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -134,6 +135,11 @@ def test_configuration_and_options_that_conflict(shell: Shell) -> None:
     config = shell.file("snap.conf", 'name = "a"\nmemory = "yes"\n')
     shell.refused(2, "names the snapshot 'a', option -n 'b'", "snapshot-create", "-n", "b", config, "vm")
     shell.refused(2, "option -D asks for disks only", "snapshot-create", "-D", config, "vm")
+    config = shell.file("snap.conf", 'type = "external"\n')
+    shell.refused(2, "has type='external'", "snapshot-create", "-D", config, "vm")
+    shell.refused(2, "asks for disks only", "snapshot-create", "--live", config, "vm")
+    config = shell.file("snap.conf", 'memory = "yes"\nlive = 0\n')
+    shell.refused(2, "live=0, option --live", "snapshot-create", "--live", config, "vm")
 
 
 # --- disks and memory -----------------------------------------------------------------------------------
@@ -224,6 +230,13 @@ def test_a_disk_image_of_another_format(shell: Shell) -> None:
         (("snapshot-list", "--frobnicate", "vm"), "no such option"),
         (("snapshot-list", "-o", "yaml", "vm"), "'yaml' is not one of 'table', 'json'"),
         (("snapshot-create", "a", "b", "vm"), "too many arguments"),
+        (("snapshot-create", "-D", "--live", "vm"), "option -D asks for disks only, --live"),
+        (("snapshot-list", "--tree", "-l", "vm"), "leave out -n, -l and -o"),
+        (("snapshot-list", "--tree", "-n", "s", "vm"), "leave out -n, -l and -o"),
+        (("snapshot-list", "--tree", "-o", "json", "vm"), "leave out -n, -l and -o"),
+        (("snapshot-delete", "--children", "--children-only", "-n", "s", "vm"), "exclude each other"),
+        (("snapshot-delete", "--children", "vm"), "missing option '-n' / '--name'"),
+        (("snapshot-check",), "missing argument 'DOMAIN'"),
         (("snapshot-revert", "-F", "-n", "s", "vm"), "option -F is not supported"),
         (("restore", "--vncviewer", "file"), "option -V is not supported"),
         (("-N", "destroy", "vm"), "destroy has no dry run"),
@@ -240,7 +253,7 @@ def test_an_unexpected_exception_is_our_bug(shell: Shell, monkeypatch: pytest.Mo
     def broken(*args: object) -> None:
         raise RuntimeError("oh\nno")
 
-    monkeypatch.setattr(Store, "find", broken)
+    monkeypatch.setattr(Store, "find_key", broken)
     result = shell.xlsnap("snapshot-list", "vm")
     assert result.status == 70
     assert result.err == "xlsnap: internal error: RuntimeError: oh\\nno (please report it; -v shows where)\n"

@@ -39,8 +39,8 @@ if len(steps) <= index:
 sys.exit(status)
 """
 
-CREATE_STEPS = 6
-REVERT_STEPS = 4
+CREATE_STEPS = 7
+REVERT_STEPS = 5
 
 
 def test_the_steps_are_counted_right(shell: Shell) -> None:

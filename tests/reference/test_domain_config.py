@@ -3,12 +3,14 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from xlsnap.domain import DomainConfig, RunState, c_integer
 from xlsnap.errors import ConfigFileError, InputError
 from xlsnap.qemu.command_line import Sockets, command_line
+from xlsnap.qemu.nodes import node_name
 
 EXAMPLE = """
 name = "d1"           # a comment
@@ -113,7 +115,7 @@ def test_what_c_does_not_take_for_a_number(text: str) -> None:
 # --- command line ---------------------------------------------------------------------------------------
 
 
-def arguments(text: str, **options: bool) -> list[str]:
+def arguments(text: str, **options: Any) -> list[str]:
     return command_line(
         read(text),
         binary="qemu",
@@ -131,9 +133,9 @@ def test_formats_are_named_and_read_only_disks_are_read_only() -> None:
         msgspec.json.decode(after) for item, after in itertools.pairwise(command) if item == "-blockdev"
     ]
     assert [(item["node-name"], item["driver"], item["read-only"]) for item in blockdevs] == [
-        ("hda-qcow2", "qcow2", False),
-        ("xvdb-raw", "raw", True),
-        ("hdc-raw", "raw", True),
+        (node_name("hda", "/cfg/a.qcow2"), "qcow2", False),
+        (node_name("xvdb", "/img/b,c.raw"), "raw", True),
+        (node_name("hdc", "/img/cd.iso"), "raw", True),
     ]
     assert all(item["file"]["driver"] == "file" for item in blockdevs)
 

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Plans: what is refused before anything is touched, and which steps come in which order."""
 
+import itertools
+from typing import Any
+
 import msgspec
 import pytest
 from xlsnap import plan as planning
 from xlsnap import steps as do
-from xlsnap.domain import DomainConfig, RunState
+from xlsnap.chain import Need
+from xlsnap.domain import DomainConfig, Overlay, RunState
 from xlsnap.errors import (
     BadNameError,
     DiskChoiceError,
@@ -17,8 +21,9 @@ from xlsnap.errors import (
 )
 from xlsnap.host import ImageState, Tag, check_tags_free
 from xlsnap.plan import ObservedDisk, ObservedDomain
+from xlsnap.plan.observed import SnapshotNeeds
 from xlsnap.request import SnapshotRequest
-from xlsnap.snapshot import DiskSnapshot, DomainSnapshot
+from xlsnap.snapshot import DiskSnapshot, DomainSnapshot, SnapshotType
 from xlsnap.steps import DiskImage, Plan
 from xlsnap_grammars import DiskSpec, SnapshotDisk
 
@@ -40,6 +45,17 @@ def domain(
         config=DomainConfig(name="d1", uuid="u", disks=disks),
         snapshots={snapshot.name: snapshot for snapshot in snapshots},
     )
+
+
+def revert(observed: ObservedDomain, snapshot: DomainSnapshot, **options: Any) -> Plan:
+    """Plan a revert as the toolstack does; new images get the names new-1, new-2, …"""
+    chosen = planning.choose_returns(observed, snapshot)
+    returns = [
+        msgspec.structs.replace(item, path=f"/img/new-{number}") if item.needs_path else item
+        for number, item in enumerate(chosen, start=1)
+    ]
+    found = tuple(ObservedDisk(image, tag_id="7") for image in planning.snapshot_disks(snapshot))
+    return planning.plan_revert(observed, snapshot, returns=returns, **{"disks": found, **options})
 
 
 def make(observed: ObservedDomain, request: SnapshotRequest, memory: str | None = "/mem") -> Plan:
@@ -67,7 +83,7 @@ def test_create_pauses_over_disks_and_memory_and_writes_metadata_last() -> None:
     plan = make(domain(HDA, HDB), SnapshotRequest(name="s"))
     assert kinds(plan) == [
         *(do.PauseDomain, do.TakeDiskSnapshots, do.SaveMemory, do.ResumeDomain),
-        *(do.SyncFile, do.WriteMetadata),
+        *(do.SyncFile, do.UpdateDomain, do.WriteMetadata),
     ]
     take = plan.steps[1].do
     assert isinstance(take, do.TakeDiskSnapshots)
@@ -79,8 +95,9 @@ def test_every_step_of_create_that_leaves_something_can_be_taken_back() -> None:
     undo = {type(step.do): type(step.undo) for step in plan.steps if step.undo}
     assert undo == {
         do.PauseDomain: do.ResumeDomain,
-        do.TakeDiskSnapshots: do.DropDiskSnapshots,
+        do.TakeDiskSnapshots: do.TakeBackDiskSnapshots,
         do.SaveMemory: do.RemoveMemory,
+        do.UpdateDomain: do.UpdateDomain,
         do.WriteMetadata: do.ForgetMetadata,
     }
     assert not any(plan.is_irrevocable(taken) for taken in range(len(plan.steps) + 1))
@@ -88,13 +105,13 @@ def test_every_step_of_create_that_leaves_something_can_be_taken_back() -> None:
 
 def test_a_paused_domain_stays_paused_and_is_neither_paused_nor_resumed() -> None:
     plan = make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s", memory=False))
-    assert kinds(plan) == [do.TakeDiskSnapshots, do.WriteMetadata]
+    assert kinds(plan) == [do.TakeDiskSnapshots, do.UpdateDomain, do.WriteMetadata]
 
 
 def test_a_paused_domain_goes_on_in_a_successor_once_its_memory_is_saved() -> None:
     plan = make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s"))
     assert kinds(plan) == [
-        *(do.TakeDiskSnapshots, do.SaveMemory, do.SyncFile, do.WriteMetadata),
+        *(do.TakeDiskSnapshots, do.SaveMemory, do.SyncFile, do.UpdateDomain, do.WriteMetadata),
         *(do.LoadSuccessor, do.StopDomain, do.PromoteSuccessor),
     ]
     promote = plan.steps[-1].do
@@ -102,8 +119,8 @@ def test_a_paused_domain_goes_on_in_a_successor_once_its_memory_is_saved() -> No
     assert promote.paused
     assert promote.keep_domid
     assert [type(step.do) for step in plan.irrevocable_steps] == [do.StopDomain, do.PromoteSuccessor]
-    assert not plan.is_irrevocable(5)
-    assert plan.is_irrevocable(6)
+    assert not plan.is_irrevocable(6)
+    assert plan.is_irrevocable(7)
 
 
 @pytest.mark.parametrize("state", [RunState.SHUTDOWN, RunState.DYING, RunState.CRASHED, None])
@@ -129,9 +146,9 @@ def test_the_default_name_is_the_time() -> None:
 
 def test_all_writable_disks_are_chosen_unless_some_are_named() -> None:
     observed = domain(HDA, READ_ONLY, HDB)
-    assert [disk.vdev for disk in planning.choose_disks(observed, SnapshotRequest())] == ["hda", "hdb"]
+    assert [disk.image.vdev for disk in planning.choose_disks(observed, SnapshotRequest())] == ["hda", "hdb"]
     only_b = SnapshotRequest(disks=(SnapshotDisk(vdev="hdb", type="internal", target=None, format=None),))
-    assert [disk.vdev for disk in planning.choose_disks(observed, only_b)] == ["hdb"]
+    assert [disk.image.vdev for disk in planning.choose_disks(observed, only_b)] == ["hdb"]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +185,7 @@ def test_a_tag_that_is_not_ours_is_named() -> None:
 
 def test_undoing_spares_tags_that_were_there_before() -> None:
     undo = make(domain(HDA), SnapshotRequest(name="s")).steps[1].undo
-    assert isinstance(undo, do.DropDiskSnapshots)
+    assert isinstance(undo, do.TakeBackDiskSnapshots)
     assert undo.since_ns == NOW_NS
 
 
@@ -201,12 +218,14 @@ WITH_MEMORY = DomainSnapshot(
     disks=(DiskSnapshot(device="hda", name="s", path="/img/a.qcow2", format="qcow2"),),
 )
 DISK_ONLY = msgspec.structs.replace(WITH_MEMORY, memory=None)
-FOUND = (ObservedDisk(DISK, tag_id="7"),)
 
 
 def test_revert_loads_the_memory_before_it_stops_the_domain() -> None:
-    plan = planning.plan_revert(domain(HDA), WITH_MEMORY, disks=FOUND)
-    assert kinds(plan) == [do.LoadSuccessor, do.StopDomain, do.ApplyDiskSnapshots, do.PromoteSuccessor]
+    plan = revert(domain(HDA), WITH_MEMORY)
+    assert kinds(plan) == [
+        *(do.LoadSuccessor, do.StopDomain, do.ApplyDiskSnapshots, do.PromoteSuccessor),
+        do.UpdateDomain,
+    ]
     assert not plan.is_irrevocable(1)
     assert plan.is_irrevocable(2)
     assert [type(step.do) for step in plan.irrevocable_steps] == kinds(plan)[1:]
@@ -224,26 +243,26 @@ def test_revert_uses_the_id_that_belongs_to_the_name() -> None:
 @pytest.mark.parametrize(("was_paused", "asked", "result"), [(0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 1)])
 def test_revert_restores_the_run_state(was_paused: bool, asked: bool, result: bool) -> None:
     snapshot = msgspec.structs.replace(WITH_MEMORY, running=not was_paused, paused=bool(was_paused))
-    promote = planning.plan_revert(domain(HDA), snapshot, disks=FOUND, paused=bool(asked)).steps[-1].do
+    promote = revert(domain(HDA), snapshot, paused=bool(asked)).steps[-2].do
     assert isinstance(promote, do.PromoteSuccessor)
     assert promote.paused == bool(result)
 
 
 def test_reverting_a_disk_only_snapshot_is_a_power_cycle() -> None:
-    plan = planning.plan_revert(domain(HDA), DISK_ONLY, disks=FOUND)
-    assert kinds(plan) == [do.StopDomain, do.ApplyDiskSnapshots, do.StartDomain]
+    plan = revert(domain(HDA), DISK_ONLY)
+    assert kinds(plan) == [do.StopDomain, do.ApplyDiskSnapshots, do.StartDomain, do.UpdateDomain]
     assert plan.is_irrevocable(1)
 
 
 def test_a_stopped_domain_reverts_by_the_same_steps() -> None:
-    stopped = planning.plan_revert(domain(HDA, state=None), WITH_MEMORY, disks=FOUND)
-    assert kinds(stopped) == kinds(planning.plan_revert(domain(HDA), WITH_MEMORY, disks=FOUND))
+    stopped = revert(domain(HDA, state=None), WITH_MEMORY)
+    assert kinds(stopped) == kinds(revert(domain(HDA), WITH_MEMORY))
 
 
 def test_the_disk_list_of_the_snapshot_comes_back() -> None:
     then = DomainConfig(name="old name", uuid="u", disks=(HDA,))
     snapshot = msgspec.structs.replace(WITH_MEMORY, extra={"xlsnap_config": msgspec.to_builtins(then)})
-    load = planning.plan_revert(domain(HDA, HDB), snapshot, disks=FOUND).steps[0].do
+    load = revert(domain(HDA, HDB), snapshot).steps[0].do
     assert isinstance(load, do.LoadSuccessor)
     assert load.config.disks == (HDA,)
     assert load.config.name == "d1"
@@ -252,7 +271,7 @@ def test_the_disk_list_of_the_snapshot_comes_back() -> None:
 def test_revert_names_everything_that_is_missing() -> None:
     missing = (ObservedDisk(DISK, problem="no tag"),)
     with pytest.raises(SnapshotDamagedError, match="memory image: gone; disk hda: no tag"):
-        planning.plan_revert(domain(HDA), WITH_MEMORY, disks=missing, memory_problem="gone")
+        revert(domain(HDA), WITH_MEMORY, disks=missing, memory_problem="gone")
 
 
 def test_an_unknown_snapshot_is_named() -> None:
@@ -264,7 +283,7 @@ def test_an_unknown_snapshot_is_named() -> None:
 
 
 def test_delete_hides_the_snapshot_first_and_forgets_it_last() -> None:
-    plan = planning.plan_delete(WITH_MEMORY)
+    plan = planning.plan_delete(domain(HDA), WITH_MEMORY)
     assert kinds(plan) == [do.HideMetadata, do.DropDiskSnapshots, do.RemoveMemory, do.ForgetMetadata]
     assert not plan.is_irrevocable(1)
     assert plan.is_irrevocable(2)
@@ -284,8 +303,176 @@ def test_save_leaves_the_domain_as_asked() -> None:
 def test_plans_survive_the_journal() -> None:
     for plan in (
         make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s")),
-        planning.plan_revert(domain(HDA), WITH_MEMORY, disks=FOUND),
-        planning.plan_revert(domain(HDA), DISK_ONLY, disks=FOUND),
-        planning.plan_delete(WITH_MEMORY),
+        revert(domain(HDA), WITH_MEMORY),
+        revert(domain(HDA), DISK_ONLY),
+        planning.plan_delete(domain(HDA), WITH_MEMORY),
     ):
         assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
+
+
+# --- external snapshots -----------------------------------------------------------------------------------
+
+EXTERNAL_A = SnapshotDisk(vdev="hda", type="external", target="/img/a.1.qcow2", format="qcow2")
+OVER_A = Overlay("/img/a.1.qcow2", DISK.path, "qcow2")
+
+
+def external(name: str, path: str, *, parent: str | None = None) -> DomainSnapshot:
+    disk = DiskSnapshot(device="hda", name=name, path=path, format="qcow2", type=SnapshotType.EXTERNAL)
+    extra = {} if parent is None else {"xlsnap_parent": parent}
+    return DomainSnapshot(name=name, disks=(disk,), type=SnapshotType.EXTERNAL, extra=extra)
+
+
+def chained(*snapshots: DomainSnapshot, overlays: tuple[Overlay, ...] = (OVER_A,)) -> ObservedDomain:
+    """A domain whose disk is the last of some overlays."""
+    disk = DiskSpec(target=overlays[-1].path, format="qcow2", vdev="hda")
+    needs = {
+        item.name: SnapshotNeeds(
+            item.parent, tuple(Need(disk.device, disk.path, disk.type) for disk in item.disks)
+        )
+        for item in snapshots
+    }
+    return msgspec.structs.replace(
+        domain(disk, snapshots=snapshots), needs=needs, overlays=overlays, current=snapshots[-1].name
+    )
+
+
+def test_overlays_are_made_before_the_guest_is_paused_and_taken_back_after_it_runs() -> None:
+    plan = make(domain(HDA, RAW), SnapshotRequest(name="s", disks=(EXTERNAL_A,)))
+    assert kinds(plan)[:3] == [do.CreateOverlays, do.PauseDomain, do.TakeDiskSnapshots]
+    assert plan.steps[0].do == do.CreateOverlays(overlays=(OVER_A,))
+    assert plan.steps[0].undo == do.RemoveImages(paths=(OVER_A.path,))
+    update = plan.steps[-2].do
+    assert isinstance(update, do.UpdateDomain)
+    assert [disk.target for disk in update.config.disks] == [OVER_A.path, RAW.target]
+    assert update.current == "s"
+
+
+def test_one_transaction_has_internal_and_external_disks() -> None:
+    request = SnapshotRequest(name="s", disks=(SnapshotDisk("hdb", "internal"), EXTERNAL_A))
+    (take,) = [
+        step.do for step in make(domain(HDA, HDB), request).steps if type(step.do) is do.TakeDiskSnapshots
+    ]
+    assert take.disks == (DiskImage("hdb", "/img/b.qcow2", "qcow2"),)
+    assert take.overlaid == (do.OverlaidDisk(DISK, OVER_A.path),)
+
+
+def test_raw_disks_can_be_snapshotted_externally_and_the_type_is_that_of_all_disks() -> None:
+    request = SnapshotRequest(name="s", type="external")
+    chosen = planning.choose_disks(domain(HDA, RAW, READ_ONLY), request)
+    assert [(disk.image.vdev, disk.overlay) for disk in chosen] == [("hda", ""), ("hdc", "")]
+
+
+@pytest.mark.parametrize(
+    ("disks", "reason"),
+    [
+        ((SnapshotDisk("hda", "external", "/x", "raw"),), "format raw is not possible"),
+        (
+            (SnapshotDisk("hda", "external", "/x"), SnapshotDisk("hdb", "external", "/x")),
+            "two disks have the target /x",
+        ),
+    ],
+)
+def test_overlays_that_cannot_be(disks: tuple[SnapshotDisk, ...], reason: str) -> None:
+    with pytest.raises(DiskChoiceError, match=reason):
+        make(domain(HDA, HDB), SnapshotRequest(name="s", disks=disks))
+
+
+def test_the_default_path_is_beside_the_first_image_and_never_too_long() -> None:
+    images = chained(external("s", DISK.path)).images()
+    paths = planning.overlay_candidates(images, DiskImage("hda", OVER_A.path, "qcow2"), "s 2")
+    assert [next(paths), next(paths)] == ["/img/a.s 2.qcow2", "/img/a.s 2.2.qcow2"]
+    (long,) = itertools.islice(planning.overlay_candidates(images, DISK, "ü" * 200), 1)
+    assert len(long.rpartition("/")[2].encode()) <= 255
+
+
+def test_reverting_goes_on_with_a_new_overlay_and_the_old_one_goes() -> None:
+    plan = revert(chained(external("s", DISK.path)), external("s", DISK.path))
+    assert kinds(plan) == [
+        *(do.CreateOverlays, do.StopDomain, do.StartDomain, do.UpdateDomain, do.RemoveImages),
+    ]
+    assert plan.steps[-1].do == do.RemoveImages(paths=(OVER_A.path,))
+    assert plan.is_irrevocable(2)
+    assert not plan.is_irrevocable(1)
+
+
+def test_an_overlay_that_another_snapshot_needs_stays() -> None:
+    newer = external("t", OVER_A.path, parent="s")
+    over = Overlay("/img/a.2.qcow2", OVER_A.path, "qcow2")
+    plan = revert(chained(external("s", DISK.path), newer, overlays=(OVER_A, over)), external("s", DISK.path))
+    assert plan.steps[-1].do == do.RemoveImages(paths=(over.path,))
+
+
+def test_an_internal_snapshot_in_an_image_that_others_need_is_copied() -> None:
+    """Reverted in place it would change what lies over the image (virt-manager #811 from the other side)."""
+    observed = chained(DISK_ONLY, external("t", DISK.path))
+    (chosen,) = planning.choose_returns(observed, DISK_ONLY)
+    assert chosen.how == "copy"
+    copy = revert(observed, DISK_ONLY).steps[0].do
+    assert isinstance(copy, do.CopySnapshot)
+    assert copy.copy.copy_of == DISK.path
+
+
+def test_a_disk_that_is_not_in_the_snapshot_keeps_its_image() -> None:
+    observed = chained(external("s", DISK.path))
+    extra = {"xlsnap_config": msgspec.to_builtins(DomainConfig(name="d1", disks=(HDA, HDB)))}
+    snapshot = DomainSnapshot(name="m", memory="/mem", extra=extra)
+    kept, lost = planning.choose_returns(observed, snapshot)
+    assert (kept.how, kept.image.path) == ("keep", OVER_A.path)
+    assert (lost.how, lost.image.path) == ("keep", str(HDB.target))
+
+
+def test_nothing_is_removed_when_metadata_cannot_be_read() -> None:
+    observed = msgspec.structs.replace(chained(external("s", DISK.path)), unreadable=("t",))
+    assert do.RemoveImages not in kinds(revert(observed, external("s", DISK.path)))
+
+
+def test_what_descends_goes_before_what_it_descends_from() -> None:
+    needs = {
+        "a": SnapshotNeeds(),
+        **{name: SnapshotNeeds(parent) for name, parent in ("ba", "ca", "db", "xx", "yz", "zy")},
+    }
+    assert planning.descendants(needs, "a") == ["d", "b", "c"]
+    assert planning.descendants(needs, "x") == []
+    assert planning.descendants(needs, "y") == ["z"]
+
+
+def test_children_of_a_deleted_snapshot_come_from_its_parent() -> None:
+    first, middle, last = (external(name, DISK.path, parent=parent) for name, parent in ("a-", "ba", "cb"))
+    plan = planning.plan_delete(chained(first, middle, last), middle)
+    (child,) = [step.do for step in plan.steps if isinstance(step.do, do.ReplaceMetadata)]
+    assert msgspec.json.decode(child.content)["xlsnap_parent"] == "a"
+
+
+def test_the_guest_waits_from_the_switch_until_the_upper_image_is_gone() -> None:
+    observed = msgspec.structs.replace(chained(external("s", "/elsewhere")))
+    (merge,) = observed.images().merges()
+    plan = planning.plan_merge(observed, merge)
+    assert kinds(plan) == [
+        *(do.CopyDown, do.PauseDomain, do.SwitchDown, do.UpdateDomain, do.RemoveImages, do.ResumeDomain),
+    ]
+    assert not plan.is_irrevocable(2)
+    assert plan.is_irrevocable(3)
+
+
+def test_a_snapshot_whose_image_was_merged_has_its_state_in_the_lower_one() -> None:
+    over = Overlay("/img/a.2.qcow2", OVER_A.path, "qcow2")
+    observed = chained(external("t", OVER_A.path), overlays=(OVER_A, over))
+    merge = next(observed.images().merges())
+    plan = planning.plan_merge(observed, merge)
+    assert kinds(plan) == [do.CopyDown, do.ReplaceMetadata, do.LayOver, do.RemoveImages]
+    replaced = plan.steps[1].do
+    assert isinstance(replaced, do.ReplaceMetadata)
+    assert msgspec.json.decode(replaced.content)["disks"][0]["path"] == DISK.path
+    assert plan.steps[2].do == do.LayOver(overlay=over.path, base=DISK)
+
+
+def test_a_domain_is_never_started_on_an_image_that_is_needed() -> None:
+    observed = chained(external("s", DISK.path))
+    first_day = DomainConfig(name="d1", disks=(HDA,))
+    adopted, warnings = planning.adopt_images(observed, first_day, fresh=True)
+    assert adopted.disks[0].target == OVER_A.path
+    assert len(warnings) == 1
+    with pytest.raises(DiskChoiceError, match="is needed by a snapshot"):
+        planning.adopt_images(observed, first_day, fresh=False)
+    other = DomainConfig(name="d1", disks=(HDB,))
+    assert planning.adopt_images(observed, other, fresh=True) == (other, [])

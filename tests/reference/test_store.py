@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 from xlsnap import savefile
 from xlsnap import steps as do
@@ -83,6 +84,50 @@ def test_damage_of_one_snapshot_does_not_hide_another(store: Store) -> None:
     assert "bad" in store.snapshots(UUID)
     with pytest.raises(SnapshotDamagedError):
         store.snapshots(UUID)["bad"]
+
+
+@pytest.mark.parametrize(
+    ("filename", "content"),
+    [
+        ("snapshotdata-d.bad.libxl-json", b"{"),
+        ("snapshotdata-d.bad.libxl-json", b""),
+        ("snapshotdata-d.bad.libxl-json", b'{"name": "\xff"}'),
+        ("snapshotdata-d.bad.libxl-json", b'{"a":' * 5000 + b"1" + b"}" * 5000),
+        ("snapshotdata-d.bad.libxl-json", b'{"name": "good"}'),
+        ("snapshotdata-d..libxl-json", b'{"name": ""}'),
+        (b"snapshotdata-d.\xff.libxl-json", b"{}"),
+        ("snapshotdata-d.bad.libxl-json", None),
+    ],
+    ids=["cut", "empty", "not-utf-8", "deep", "other-name", "no-name", "odd-name", "directory"],
+)
+def test_no_damage_hides_another_snapshot(store: Store, filename: str | bytes, content: bytes | None) -> None:
+    write(store, DomainSnapshot(name="good"))
+    path = Path(store.root.domain(UUID).snapshots / os.fsdecode(filename))
+    path.mkdir() if content is None else path.write_bytes(content)
+    listing = store.listing(UUID)
+    assert [snapshot.name for snapshot in listing.snapshots] == ["good"]
+    (damaged,) = listing.damaged
+    assert path.name == f"snapshotdata-d.{damaged.name}.libxl-json"
+    assert "\n" not in str(damaged.error)
+    with pytest.raises(type(damaged.error)):
+        store.list_snapshots(UUID)
+
+
+def test_hidden_snapshots_are_listed_apart(store: Store) -> None:
+    paths = store.root.domain(UUID)
+    write(store, DomainSnapshot(name="s"))
+    write(store, DomainSnapshot(name="t"))
+    store.hide_metadata(paths, "t")
+    paths.hidden_metadata("u").write_bytes(b"{")
+    listing = store.listing(UUID, hidden=True)
+    assert [snapshot.name for snapshot in listing.snapshots] == ["t"]
+    assert [damaged.name for damaged in listing.damaged] == ["u"]
+    assert [snapshot.name for snapshot in store.list_snapshots(UUID)] == ["s"]
+
+
+def test_what_finds_a_domain_tells_its_current_snapshot(store: Store) -> None:
+    store.write_record(msgspec.structs.replace(record(domid=1), current="s"))
+    assert store.find_key("d1").current == store.find_key("1").current == "s"
 
 
 def test_names_never_become_paths_unchecked(store: Store) -> None:

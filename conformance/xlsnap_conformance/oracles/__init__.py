@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Oracles: each looks at one thing, compares it with the model, and yields what differs.
 
-`guest` asks the probe guest, `images` reads the disk images, `metadata` the metadata files, `listing`
-compares the implementation's own list, and `leftovers` looks at directories. None of them trusts another,
-and none knows how the implementation works.
+`guest` asks the probe guest, `chains` follows the images and their backing files, `content` reads those that
+snapshots need, `images` looks at internal snapshots and consistency, `metadata` reads the metadata files,
+`listing` compares the implementation's own list, and `leftovers` looks at directories. None knows how the
+implementation works.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Aspect(StrEnum):
     LIST_TIME = "creation time in the list"
     LIST_DESCRIPTION = "the description in the list"
     LIST_DISKS = "the disks in the list"
+    LIST_TREE = "the tree in the list"
     CREATION_TIME = "creation time in the metadata"
     DEFAULT_NAME = "name of a snapshot that was created without one"
     TAG_MISSING = "internal snapshot that an image lacks"
@@ -37,9 +39,22 @@ class Aspect(StrEnum):
     TAG_TWICE = "internal snapshots of one name"
     FOREIGN_TAG = "internal snapshot that somebody else has made"
     IMAGE_SOUND = "consistency of an image"
+    DISKS = "which disks the domain has"
+    DISK_IMAGE = "the image that a disk uses"
+    DISK_FORMAT = "the format in which a disk's image is opened"
+    OVERLAY = "what an overlay lies over"
+    OVERLAY_PLACE = "where an overlay is"
+    OVERLAY_LEFT = "image that nothing reads from"
+    BACKING = "what the images of a chain name as their backing files"
+    FIRST_IMAGE = "image that the user made for a disk"
+    IMAGE_GONE = "image from which something reads"
+    WRITES_BELOW = "image that is written to though another reads from it"
+    STATE_CHANGED = "content of an image that a snapshot needs"
     METADATA_SET = "metadata file for each snapshot"
     METADATA_FIELDS = "fields of the metadata"
     METADATA_DISKS = "disks in the metadata"
+    METADATA_EXTERNAL = "external disks in the metadata"
+    METADATA_TYPE = "type of all disks in the metadata"
     METADATA_MEMORY = "memory image in the metadata"
     METADATA_STATE = "run state in the metadata"
     METADATA_MODE = "mode of files and directories"

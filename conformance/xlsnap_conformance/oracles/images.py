@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The image graph: each image holds the internal snapshots that the model says, and no others."""
+"""Each image holds the internal snapshots that the model says and no others, and is consistent."""
 
 from __future__ import annotations
 
@@ -11,41 +11,46 @@ from pathlib import Path
 
 from ..failures import HarnessError
 from ..model import World
-from . import Aspect, Finding, qcow2
+from . import Aspect, Finding
+from .chains import Chains, Graph, look
 
 QEMU_IMG_SECONDS = 60.0
 
 
 def check(
-    world: World, images: Mapping[str, Path], tags: Mapping[tuple[str, str], str] | None = None
+    world: World, chains: Chains, graph: Graph, tags: Mapping[tuple[str, str], str] | None = None
 ) -> Iterator[Finding]:
     """Compare the snapshot tables of all qcow2 images with the model; the domain may be running.
 
-    :param images: vdev to the image that was made for it.
     :param tags: (snapshot, vdev) to the tag that the metadata names, where that is not the snapshot's name.
     """
-    for disk in world.domain.disks:
-        if disk.format != "qcow2":
-            continue
-        path = images[disk.vdev]
-        try:
-            image = qcow2.read(path)
-        except (qcow2.ImageError, OSError) as error:
-            yield Finding(
-                Aspect.IMAGE_SOUND, f"image of {disk.vdev} cannot be read", "a qcow2 image", str(error)
-            )
-            continue
-        expected = [
-            (tags or {}).get((snapshot.name, disk.vdev), snapshot.name)
-            for snapshot in world.snapshots
-            if disk.vdev in snapshot.disks and disk.vdev not in snapshot.lost
-        ]
-        foreign = [name for vdev, name in world.foreign_tags if vdev == disk.vdev]
-        yield from _compare(disk.vdev, expected, foreign, [tag.name for tag in image.tags])
-        if image.corrupt:
-            yield Finding(
-                Aspect.IMAGE_SOUND, f"image of {disk.vdev} is marked corrupt", "not corrupt", "corrupt"
-            )
+    expected: dict[str, list[str]] = {}
+    for snapshot in world.snapshots:
+        for vdev in snapshot.internal:
+            if vdev not in snapshot.lost:
+                tag = (tags or {}).get((snapshot.name, vdev), snapshot.name)
+                expected.setdefault(chains.places[snapshot.name, vdev].path, []).append(tag)
+    foreign: dict[str, list[str]] = {}
+    for vdev, name in world.foreign_tags:
+        foreign.setdefault(chains.first[vdev].path, []).append(name)
+    for path, vdev in _users(chains, graph).items():
+        node = graph.nodes.get(path) or look(path, chains.format_of(path))
+        if node.image is None:
+            continue  # raw; or told by `chains.check_graph`
+        observed = [tag.name for tag in node.image.tags]
+        yield from _compare(vdev, expected.get(path, []), foreign.get(path, []), observed)
+        if node.image.corrupt:
+            summary = f"image of {vdev} is marked corrupt"
+            yield Finding(Aspect.IMAGE_SOUND, summary, "not corrupt", "corrupt", vdev)
+
+
+def _users(chains: Chains, graph: Graph) -> dict[str, str]:
+    """Return all images of the domain, each with a vdev that it is for."""
+    users = {image.path: vdev for vdev, image in chains.first.items()}
+    for path, vdev in graph.needed.items():
+        for lower in (path, *graph.below(path)):
+            users.setdefault(lower, vdev)
+    return users
 
 
 def _compare(vdev: str, expected: list[str], foreign: list[str], observed: list[str]) -> Iterator[Finding]:
@@ -66,18 +71,18 @@ def _compare(vdev: str, expected: list[str], foreign: list[str], observed: list[
             yield finding(Aspect.TAG_LEFT, f"has an internal snapshot {name!r} that belongs to nothing")
 
 
-def check_deeply(world: World, images: Mapping[str, Path]) -> Iterator[Finding]:
+def check_deeply(chains: Chains, graph: Graph) -> Iterator[Finding]:
     """Let `qemu-img check` judge every qcow2 image; no process may have them open.
 
     Leaked clusters are allowed: they lose space, not data, and a killed QEMU leaves them.
     """
-    for disk in world.domain.disks:
-        if disk.format == "qcow2":
-            report = _qemu_img_check(images[disk.vdev])
+    for path, vdev in _users(chains, graph).items():
+        if chains.format_of(path) == "qcow2":
+            report = _qemu_img_check(Path(path))
             bad = {key: report[key] for key in ("corruptions", "check-errors") if report.get(key)}
             if bad:
-                summary = f"qemu-img check finds image of {disk.vdev} damaged"
-                yield Finding(Aspect.IMAGE_SOUND, summary, {"corruptions": 0, "check-errors": 0}, bad)
+                summary = f"qemu-img check finds an image of {vdev} damaged"
+                yield Finding(Aspect.IMAGE_SOUND, summary, {"corruptions": 0, "check-errors": 0}, bad, vdev)
 
 
 def _qemu_img_check(path: Path) -> dict[str, int]:

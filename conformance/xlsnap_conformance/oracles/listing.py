@@ -14,11 +14,16 @@ _STATE_LETTERS = {"running": ("r", "b"), "paused": ("p",)}
 
 
 def check(
-    world: World, listed: Sequence[ListedSnapshot], times: Mapping[str, tuple[int, int]] | None = None
+    world: World,
+    listed: Sequence[ListedSnapshot],
+    times: Mapping[str, tuple[int, int]] | None = None,
+    *,
+    current: str | None = None,
 ) -> Iterator[Finding]:
     """Compare names, order and what is told of each snapshot.
 
     :param times: name to the seconds since the epoch between which the snapshot was made.
+    :param current: the snapshot that the domain's state comes from, if the list tells it.
     """
     expected = [snapshot.name for snapshot in world.snapshots]
     observed = [snapshot.name for snapshot in listed]
@@ -41,14 +46,20 @@ def check(
             summary = f"the list tells another creation time of {snapshot.name!r}"
             yield Finding(Aspect.LIST_TIME, summary, f"{first} to {last}", created[snapshot.name])
 
+    if current is not None and current != (world.current or ""):
+        yield Finding(Aspect.LIST_TREE, "the list tells another current snapshot", world.current, current)
+
 
 def _compare(snapshot: Snapshot, row: ListedSnapshot) -> Iterator[Finding]:
     letters = _STATE_LETTERS[snapshot.state]
+    parent = snapshot.parent or ""
+    types = {vdev: "external" if vdev in snapshot.external else "internal" for vdev in snapshot.disks}
     for aspect, what, wanted, found in (
         (Aspect.LIST_DESCRIPTION, "description", snapshot.description, row.description),
         (Aspect.LIST_FIELDS, "disk_only", not snapshot.has_memory, row.disk_only),
         (Aspect.LIST_FIELDS, "state", row.state if row.state in letters else letters[0], row.state),
-        (Aspect.LIST_DISKS, "disks", sorted(snapshot.disks), sorted(disk.vdev for disk in row.disks)),
+        (Aspect.LIST_DISKS, "disks", types, {disk.vdev: disk.type for disk in row.disks}),
+        (Aspect.LIST_TREE, "parent", parent, parent if row.parent is None else row.parent),
     ):
         if wanted != found:
             yield Finding(aspect, f"the list tells other {what} of {snapshot.name!r}", wanted, found)

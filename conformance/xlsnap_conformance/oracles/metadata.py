@@ -10,15 +10,17 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..model import Snapshot, World
+from ..model import Place, Snapshot, World
 from ..trace import SCRATCH
 from . import Aspect, Finding
+from .chains import Chains, Key
 
 PREFIX = "snapshotdata-d."
 SUFFIX = ".libxl-json"
@@ -47,15 +49,29 @@ class Files:
             return None
         return value if isinstance(value, dict) else None
 
-    def tags(self) -> dict[tuple[str, str], str]:
-        """Return (snapshot, vdev) to the tag inside the image, as the metadata names it."""
-        found = {}
+    def disks(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the disks of all snapshots that have a device, each with the snapshot's name."""
         for filename in self.texts:
             name = filename[len(PREFIX) : -len(SUFFIX)]
             for disk in _disks(self.parsed(name) or {}):
-                if isinstance(disk.get("device"), str) and isinstance(disk.get("name"), str):
-                    found[name, disk["device"]] = disk["name"]
-        return found
+                if isinstance(disk.get("device"), str):
+                    yield name, disk
+
+    def tags(self) -> dict[Key, str]:
+        """Return (snapshot, vdev) to the tag inside the image, as the metadata names it."""
+        return {
+            (name, disk["device"]): disk["name"]
+            for name, disk in self.disks()
+            if isinstance(disk.get("name"), str)
+        }
+
+    def places(self) -> dict[Key, Place]:
+        """Return (snapshot, vdev) to the image that holds the state, as the metadata names it."""
+        return {
+            (name, disk["device"]): Place(os.path.realpath(disk["path"]), disk["format"])
+            for name, disk in self.disks()
+            if isinstance(disk.get("path"), str) and isinstance(disk.get("format"), str)
+        }
 
 
 def read(directory: Path) -> Files:
@@ -78,7 +94,7 @@ Times = Mapping[str, tuple[int, int]]
 
 
 def check(
-    world: World, files: Files, images: Mapping[str, Path], scratch: Path, times: Times | None = None
+    world: World, files: Files, chains: Chains, scratch: Path, times: Times | None = None
 ) -> Iterator[Finding]:
     """Compare the metadata directory with the model."""
     wanted = {f"{PREFIX}{snapshot.name}{SUFFIX}" for snapshot in world.snapshots}
@@ -99,7 +115,7 @@ def check(
     yield from _modes(files)
     for snapshot in world.snapshots:
         if f"{PREFIX}{snapshot.name}{SUFFIX}" in found:
-            yield from _content(snapshot, files, images, scratch, times)
+            yield from _content(snapshot, files, chains, scratch, times)
 
 
 def _modes(files: Files) -> Iterator[Finding]:
@@ -113,7 +129,7 @@ def _modes(files: Files) -> Iterator[Finding]:
 
 
 def _content(
-    snapshot: Snapshot, files: Files, images: Mapping[str, Path], scratch: Path, times: Times | None
+    snapshot: Snapshot, files: Files, chains: Chains, scratch: Path, times: Times | None
 ) -> Iterator[Finding]:
     value = files.parsed(snapshot.name)
     if value is None:
@@ -127,20 +143,18 @@ def _content(
     running = states in (["running"], ["blocked"])
     default = str(files.directory / f"{snapshot.name}{MEMORY_SUFFIX}")
     memory = {"no": None, "yes": default}.get(snapshot.memory, snapshot.memory.replace(SCRATCH, str(scratch)))
-    disks = {
-        vdev: {"type": "internal", "format": "qcow2", "path": str(images[vdev])} for vdev in snapshot.disks
-    }
+    disks = {vdev: _disk(snapshot, vdev, chains) for vdev in snapshot.disks}
     found = {
-        disk.get("device"): {key: disk.get(key) for key in ("type", "format", "path")}
-        for disk in _disks(value)
+        disk.get("device"): _told(disk, disks.get(str(disk.get("device")), _FIELDS)) for disk in _disks(value)
     }
+    external = any(found.get(vdev) != disks[vdev] for vdev in snapshot.external)
     for aspect, key, expected, observed in (
         (Aspect.METADATA_FIELDS, "name", snapshot.name, value.get("name")),
         (Aspect.METADATA_FIELDS, "description", snapshot.description, value.get("description") or ""),
-        (Aspect.METADATA_FIELDS, "type", "internal", value.get("type", "any")),
+        (Aspect.METADATA_TYPE, "type", snapshot.type, value.get("type", "any")),
         (Aspect.METADATA_MEMORY, "memory", memory, value.get("memory")),
         (Aspect.METADATA_STATE, "run state", [snapshot.state], ["running"] if running else states),
-        (Aspect.METADATA_DISKS, "disks", disks, found),
+        (Aspect.METADATA_EXTERNAL if external else Aspect.METADATA_DISKS, "disks", disks, found),
     ):
         if observed != expected:
             yield Finding(aspect, f"the metadata of {snapshot.name!r} has other {key}", expected, observed)
@@ -149,6 +163,25 @@ def _content(
     if not isinstance(created, int) or not first <= created <= last:
         summary = f"the metadata of {snapshot.name!r} has another creation_time"
         yield Finding(Aspect.CREATION_TIME, summary, f"seconds, {first} to {last}", created)
+
+
+_FIELDS = ("type", "format", "path")
+
+
+def _disk(snapshot: Snapshot, vdev: str, chains: Chains) -> dict[str, str]:
+    """Return what the metadata must tell of a disk."""
+    place = chains.places[snapshot.name, vdev]
+    told = {"type": "internal", "format": place.format, "path": place.path}
+    if vdev not in snapshot.external:
+        return told
+    overlay = chains.overlays.get((snapshot.name, vdev))
+    return {**told, "type": "external"} | ({"file": overlay} if overlay else {})
+
+
+def _told(disk: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Return what the metadata tells of a disk; absolute paths without symbolic links."""
+    paths = {key for key in ("path", "file") if str(disk.get(key)).startswith("/")}
+    return {key: os.path.realpath(disk[key]) if key in paths else disk.get(key) for key in keys}
 
 
 def _disks(value: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A read-only look at a qcow2 image: header, backing file, internal snapshots.
+"""A read-only look at a qcow2 image: header, backing file, internal snapshots, where its tables are.
 
 Source: QEMU's docs/interop/qcow2.txt. It reads a few hundred bytes, never guest data, so that it costs well
 under a millisecond and works on an image that a running QEMU has open: QEMU writes the snapshot table and
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 MAGIC = b"QFI\xfb"
 
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")  # version 2, 72 bytes
+_DIRTY, _CORRUPT = 1, 2
+_ENCRYPTED = 1 << 63  # not a feature of the format: a bit of ours for what the reader cannot do
 _BACKING_FORMAT = 0xE2792ACA
 _SNAPSHOT = struct.Struct(">QIHHIIQII")  # 40 bytes, then extra data, id and name
 _LARGEST_TABLE = 16 << 20  # bytes; QEMU allows 64 KiB * 1024
@@ -35,7 +37,10 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What the header says. ``size`` is the guest's, in bytes."""
+    """What the header says. ``size`` is the guest's, in bytes; ``l1_offset`` is in the file.
+
+    ``unknown_features`` are those that must be understood to read the content, beyond plain clusters.
+    """
 
     version: int
     size: int
@@ -44,6 +49,10 @@ class Image:
     dirty: bool
     corrupt: bool
     tags: tuple[Tag, ...]
+    cluster_bits: int = 16
+    l1_offset: int = 0
+    l1_entries: int = 0
+    unknown_features: int = 0
 
 
 def read(path: str | os.PathLike[str]) -> Image:
@@ -64,7 +73,8 @@ def _read(fd: int) -> Image:
     if len(head) < _HEADER.size or head[:4] != MAGIC:
         raise ImageError("not a qcow2 image")
     fields = _HEADER.unpack_from(head)
-    _, version, backing_offset, backing_length, _, size, _, _, _, _, _, count, table = fields
+    _, version, backing_offset, backing_length, bits, size, cipher, l1_entries, l1_offset, _, _ = fields[:11]
+    count, table = fields[11:]
     if version not in (2, 3):
         raise ImageError(f"qcow2 of version {version}")
     features, length = (0, _HEADER.size) if version == 2 else _features(head)
@@ -76,9 +86,13 @@ def _read(fd: int) -> Image:
         size=size,
         backing_file=backing,
         backing_format=_backing_format(head, length),
-        dirty=bool(features & 1),
-        corrupt=bool(features & 2),
+        dirty=bool(features & _DIRTY),
+        corrupt=bool(features & _CORRUPT),
         tags=_tags(fd, count, table),
+        cluster_bits=bits,
+        l1_offset=l1_offset,
+        l1_entries=l1_entries,
+        unknown_features=features & ~(_DIRTY | _CORRUPT) | (_ENCRYPTED if cipher else 0),
     )
 
 

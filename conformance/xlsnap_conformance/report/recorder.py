@@ -191,7 +191,7 @@ class Recorder:
         clauses = results.summarise_clauses(
             (
                 _clause_result(clause)
-                for clause in self.clauses.values()
+                for clause in self._clauses_of_edition()
                 if profile.wants(clause.profiles) or clause.id in broken
             ),
             tests,
@@ -221,14 +221,20 @@ class Recorder:
             tests=tests,
         )
 
+    def _clauses_of_edition(self) -> list[Clause]:
+        """Return the clauses that count: those of the edition that is claimed (XLS-EDITION-001)."""
+        edition = self.implementation.edition if self.implementation else ""
+        return [clause for clause in self.clauses.values() if not edition or edition in clause.editions]
+
     def _whole_profiles(self) -> list[str]:
         """Return the profiles of the specification all of whose clauses this run is about."""
         wants = self.context.profile.wants
-        names = dict.fromkeys(name for clause in self.clauses.values() for name in clause.profiles)
+        clauses = self._clauses_of_edition()
+        names = dict.fromkeys(name for clause in clauses for name in clause.profiles)
         return [
             name
             for name in names
-            if all(wants(clause.profiles) for clause in self.clauses.values() if name in clause.profiles)
+            if all(wants(clause.profiles) for clause in clauses if name in clause.profiles)
         ]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from xlsnap_conformance.expectations import METADATA_CLAUSES
+from xlsnap_conformance.coverage import BEYOND_CORE, metadata_clauses
 from xlsnap_conformance.failures import UNSUPPORTED
 from xlsnap_conformance.fence import Fence
 from xlsnap_conformance.plugin import RunContext
@@ -76,13 +76,6 @@ def subject(_subjects: _Subjects) -> Subject:
 
 
 @pytest.fixture
-def _metadata_clauses(request: pytest.FixtureRequest, subject: Subject) -> None:
-    """Where the implementation keeps metadata files every scenario looks at them, and tests their clauses."""
-    if "metadata-files" in subject.capabilities:
-        request.node.add_marker(pytest.mark.clauses(*sorted(METADATA_CLAUSES)))
-
-
-@pytest.fixture
 def need(subject: Subject) -> Need:
     """A function that skips the test unless the implementation claims a capability."""
 
@@ -100,10 +93,19 @@ def tell(record_property: Callable[[str, object], None]) -> Tell:
 
 
 @pytest.fixture
-def new_scenario(subject: Subject, _metadata_clauses: None) -> Iterator[NewScenario]:
-    """A function that starts a domain to play steps on; all are looked at and removed in the end."""
+def new_scenario(subject: Subject, request: pytest.FixtureRequest) -> Iterator[NewScenario]:
+    """A function that starts a domain to play steps on; all are looked at and removed in the end.
+
+    Where the implementation keeps metadata files every scenario looks at them, and tests their clauses.
+    """
     with contextlib.ExitStack() as stack:
-        yield lambda domain: stack.enter_context(Scenario(subject, domain))
+
+        def begin(domain: DomainOf) -> Scenario:
+            if "metadata-files" in subject.capabilities:
+                request.node.add_marker(pytest.mark.clauses(*metadata_clauses()))
+            return stack.enter_context(Scenario(subject, domain))
+
+        yield begin
 
 
 @pytest.fixture
@@ -113,12 +115,15 @@ def scenario(new_scenario: NewScenario) -> Scenario:
 
 
 @pytest.fixture
-def play(subject: Subject, need: Need, tell: Tell, _metadata_clauses: None) -> Play:
+def play(subject: Subject, need: Need, tell: Tell, request: pytest.FixtureRequest) -> Play:
     """A function that plays a trace, or skips the test when it needs what is not claimed."""
 
     def play(trace: Trace) -> Scenario:
         for capability in sorted(capabilities(trace)):
             need(capability)
+        if "metadata-files" in subject.capabilities:
+            able = capabilities(trace).intersection(BEYOND_CORE)
+            request.node.add_marker(pytest.mark.clauses(*metadata_clauses(*able)))
         try:
             scenario = replay(trace, subject)
         except Unsupported as error:

@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 import pytest
 
 from xlsnap_conformance import protocol as p
 from xlsnap_conformance import trace as do
 from xlsnap_conformance.failures import ConformanceFailure, HarnessError
-from xlsnap_conformance.live import LiveDomain
 from xlsnap_conformance.protocol import CAPABILITIES
 from xlsnap_conformance.scenario import Scenario
 from xlsnap_conformance.subject import Subject, qemu_img_create
@@ -19,6 +15,7 @@ from xlsnap_conformance.trace import DiskOf, DomainOf
 from xlsnap_conformance.wording import describe
 
 from .conftest import Need, NewScenario, Tell
+from .counting import TWO_DISKS, counters_agree
 
 
 @pytest.mark.clauses("XLS-EDITION-001")
@@ -79,7 +76,7 @@ def test_raw_image_that_looks_like_qcow2(new_scenario: NewScenario, tell: Tell) 
     scenario = new_scenario(DomainOf(disks=(DiskOf(vdev="hda", format="raw"),)))
     before = scenario.domain.guest().disks()[0]
     scenario.play(do.Destroy())
-    image = scenario.domain.images["hda"]
+    image = scenario.domain.image("hda")
     forged = scenario.domain.scratch / "forged"
     qemu_img_create(forged, size_kib=64 << 10)
     content = forged.read_bytes()
@@ -161,69 +158,45 @@ def test_all_memory_comes_back(scenario: Scenario, need: Need, tell: Tell) -> No
 
 @pytest.mark.clauses("XLS-CREATE-022")
 def test_memory_and_disk_are_of_one_instant(new_scenario: NewScenario, need: Need, tell: Tell) -> None:
-    """A guest that counts on its disks and then in memory: a snapshot never has memory ahead of a disk."""
     need("memory")
     need("revert")
-    scenario = new_scenario(DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="xvda"))))
-    domain = scenario.domain
-    seen = []
-    for round_ in range(3):
-        name = f"count-{round_}"
-        with _Counting(domain) as counting:
-            scenario.accepts(p.SnapshotCreate(domain=domain.name, name=name), ("XLS-CREATE-001",))
-        scenario.accepts(p.SnapshotRevert(domain=domain.name, name=name), ("XLS-REVERT-011",))
-        domain.reconnect()
-        guest = domain.guest()
-        memory = int(guest.get("count") or 0)
-        disks = [int((guest.read(number, 5) or "0").lstrip("n")) for number in domain.disk_numbers]
-        if any(disk not in (memory, memory + 1) for disk in disks):
-            raise ConformanceFailure(
-                ("XLS-CREATE-022",),
-                "memory and disks of a snapshot are not of one instant",
-                expected=f"{memory} or {memory + 1} on each disk, {memory} in memory",
-                observed=f"{disks} on disks, {memory} in memory",
-            )
-        if not counting.count > memory > 0:
-            raise HarnessError("the guest did not count: nothing would be shown")
-        seen.append(memory)
-        scenario.accepts(p.SnapshotDelete(domain=domain.name, name=name), ("XLS-DELETE-007",))
-    tell(f"counters at {seen} agreed in memory and on disks")
+    scenario = new_scenario(TWO_DISKS)
+    request = p.SnapshotCreate(domain=scenario.domain.name)
+    tell(counters_agree(scenario, request, "XLS-CREATE-022"))
 
 
-class _Counting:
-    """While it is open the guest counts, on each disk and then in memory."""
+@pytest.mark.clauses("XLS-REVERT-014")
+def test_a_domain_is_named_by_name_and_uuid_after_a_revert(
+    scenario: Scenario, subject: Subject, need: Need, tell: Tell
+) -> None:
+    """Its id may be another one; the list shows it once, and both names lead to it."""
+    need("memory")
+    need("revert")
+    scenario.play(do.Create(name="before"))
+    ids = [_listed(subject, scenario).domid]
+    for _ in range(2):
+        scenario.play(do.Revert(name="before"))
+        ids.append(_listed(subject, scenario).domid)
+        for name in (scenario.domain.name, scenario.domain.uuid):
+            told = scenario.accepts(p.DomainStateOf(domain=name), ("XLS-REVERT-014",)).state
+            if told != "running":
+                raise ConformanceFailure(
+                    ("XLS-REVERT-014", "XLS-REVERT-012"),
+                    "after a revert the domain is not found by its name or uuid",
+                    expected="running",
+                    observed=told,
+                )
+    tell(f"domain ids {ids}" if None not in ids else "domain ids are not told")
 
-    def __init__(self, domain: LiveDomain) -> None:
-        self._guest = domain.guest()
-        self._disks = domain.disk_numbers
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._error: Exception | None = None
-        self.count = 0
 
-    def __enter__(self) -> _Counting:
-        self._thread.start()
-        end = time.monotonic() + 5
-        while self.count < 20 and self._error is None and time.monotonic() < end:
-            time.sleep(0.001)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        target = self.count + 20
-        end = time.monotonic() + 5
-        while self.count < target and self._error is None and time.monotonic() < end:
-            time.sleep(0.001)
-        self._stop.set()
-        self._thread.join(timeout=30)
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                for disk in self._disks:
-                    self._guest.write(disk, 5, f"n{self.count + 1}")
-                self._guest.set("count", str(self.count + 1))
-                self.count += 1
-        except Exception as error:  # told to the test, which runs in another thread
-            self._error = error
+def _listed(subject: Subject, scenario: Scenario) -> p.ListedDomain:
+    domains = subject.call(p.DomainList()).domains
+    found = [domain for domain in domains if domain.name == scenario.domain.name]
+    if len(found) != 1:
+        raise ConformanceFailure(
+            ("XLS-REVERT-014", "XLS-REVERT-012"),
+            "the domain is not listed once",
+            expected=1,
+            observed=len(found),
+        )
+    return found[0]

@@ -34,6 +34,11 @@ UNKNOWN_DOMAIN: dict[str, tuple[str, str, Callable[[str], p.Request[Any]]]] = {
         "XLS-DELETE-007",
         lambda domain: p.SnapshotDelete(domain=domain, name="known"),
     ),
+    "pause": ("XLS-FAIL-008", "XLS-FAIL-008", lambda domain: p.DomainPause(domain=domain)),
+    "power cycle": ("XLS-FAIL-008", "XLS-FAIL-008", lambda domain: p.DomainPowerCycle(domain=domain)),
+    "console": ("XLS-FAIL-008", "XLS-FAIL-008", lambda domain: p.DomainConsole(domain=domain)),
+    "disks": ("XLS-FAIL-008", "XLS-FAIL-008", lambda domain: p.DomainDisks(domain=domain)),
+    "destroy": ("XLS-FAIL-008", "XLS-FAIL-008", lambda domain: p.DomainDestroy(domain=domain)),
 }
 """Requests for a domain; the clause that is broken when an unknown one is no error, and when ours is one."""
 
@@ -41,19 +46,20 @@ UNKNOWN_DOMAIN: dict[str, tuple[str, str, Callable[[str], p.Request[Any]]]] = {
 @pytest.mark.parametrize(
     "operation",
     [
-        pytest.param(operation, marks=pytest.mark.clauses(*clauses, "XLS-FAIL-003"))
+        pytest.param(operation, marks=pytest.mark.clauses(*clauses, "XLS-FAIL-003", "XLS-FAIL-008"))
         for operation, (*clauses, _) in UNKNOWN_DOMAIN.items()
     ],
 )
 def test_unknown_domain(operation: str, subject: Subject, scenario: Scenario, need: Need, tell: Tell) -> None:
-    """The same request for the domain that exists works."""
+    """It is an error and makes nothing; the same request for the domain that exists works."""
     need("memory")
-    if operation in ("revert", "delete"):
+    if operation in ("revert", "delete", "pause"):
         need(operation)
     clause, wrong_refusal, request = UNKNOWN_DOMAIN[operation]
     scenario.play(do.Create(name="known"))
+    nobody = f"{scenario.domain.name}-nobody"
     try:
-        subject.call(request(f"{scenario.domain.name}-nobody"))
+        subject.call(request(nobody))
     except ImplementationError as error:
         if error.kind not in ("input", "state"):
             raise ConformanceFailure(
@@ -65,10 +71,19 @@ def test_unknown_domain(operation: str, subject: Subject, scenario: Scenario, ne
         tell(str(error))
     else:
         raise ConformanceFailure(
-            (clause, "XLS-FAIL-002"),
+            (clause, "XLS-FAIL-008", "XLS-FAIL-002"),
             f"{operation} of an unknown domain is no error",
             expected="refused: there is no such domain",
             observed="accepted",
+        )
+    state = subject.call(p.DomainStateOf(domain=nobody)).state
+    listed = [domain.name for domain in subject.call(p.DomainList()).domains]
+    if state != "absent" or nobody in listed:
+        raise ConformanceFailure(
+            ("XLS-FAIL-008",),
+            f"{operation} of an unknown domain has made one",
+            expected="absent",
+            observed=state,
         )
     scenario.play(do.Check())
     scenario.accepts(request(scenario.domain.name), (wrong_refusal,))
@@ -153,6 +168,10 @@ BAD_CONFIGURATIONS: dict[str, tuple[str, str]] = {
     "memory is a word": ("XLS-CONF-012", 'name = "a"\nmemory = "maybe"\n'),
     "memory is relative": ("XLS-CONF-012", 'name = "a"\nmemory = "a.save"\n'),
     "disk is a string": ("XLS-CONF-014", 'name = "a"\nmemory = "yes"\ndisk = "vdev=hda"\n'),
+    "raw overlay": (
+        "XLS-CONF-015",
+        'name = "a"\nmemory = "yes"\ndisk = [ "format=raw,vdev=hda,target=/nowhere/overlay.img" ]\n',
+    ),
     "unknown type": ("XLS-CONF-016", 'name = "a"\nmemory = "yes"\ntype = "both"\n'),
     "one bad disk": ("XLS-CONF-018", 'name = "a"\nmemory = "yes"\ndisk = [ "vdev=hda", "colour=red" ]\n'),
     "empty name": ("XLS-TERM-002", 'name = ""\nmemory = "yes"\n'),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xlsnap_conformance.expectations import clauses_of
+from xlsnap_conformance.coverage import counted
 from xlsnap_conformance.trace import Trace, load
 
 from .conftest import Play
@@ -18,7 +18,7 @@ TRACES = {path.stem: load(path) for path in sorted((Path(__file__).parent / "sce
 @pytest.mark.parametrize(
     "trace",
     [
-        pytest.param(trace, id=name, marks=pytest.mark.clauses(*clauses_of(trace)))
+        pytest.param(trace, id=name, marks=pytest.mark.clauses(*counted(trace)))
         for name, trace in TRACES.items()
     ],
 )

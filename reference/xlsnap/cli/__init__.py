@@ -38,9 +38,10 @@ _COMMANDS = {  # name: (module, function, one line for the overview), in the ord
     "console": ("console", "console", "Attach to a domain's console."),
     "domid": ("domains", "domid", "Print the id of a domain."),
     "snapshot-create": ("snapshots", "create", "Take a snapshot of a domain."),
-    "snapshot-list": ("snapshots", "list_snapshots", "List the snapshots of a domain."),
+    "snapshot-list": ("listing", "list_snapshots", "List the snapshots of a domain."),
     "snapshot-revert": ("snapshots", "revert", "Return a domain to a snapshot."),
     "snapshot-delete": ("snapshots", "delete", "Delete a snapshot of a domain."),
+    "snapshot-check": ("checking", "check", "Check the snapshots of a domain, and repair what can be."),
     "help": ("help", "help_command", "Show help, of a command or of all."),
     "completion": ("help", "completion", "Print a script for shell completion."),
 }
@@ -79,7 +80,7 @@ EXAMPLES = """\b
 Examples:
   xlsnap create vm.cfg                        start the domain that vm.cfg describes
   xlsnap snapshot-create -n before vm         memory and all writable disks
-  xlsnap snapshot-list vm
+  xlsnap snapshot-list --tree vm
   xlsnap snapshot-revert -n before vm
   xlsnap -N snapshot-create snap.conf vm      show what would be made
   xlsnap help snapshot-create

@@ -88,6 +88,8 @@ def create(
     if dry_run or settings.dry_run:
         return json_text(config)
     info = settings.run(lambda toolstack: toolstack.create(config, paused=paused))
+    for warning in info.warnings:
+        warn(warning)
     if attach:
         _attach(settings, info)
     return None

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The four snapshot commands (proposal v4, xl(1))."""
+"""The commands that change snapshots (proposal v4, xl(1))."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ConfigFileError, UnknownSnapshotError
-from ..snapshot import DomainSnapshot, to_json
-from ..store import Store
+from ..errors import ConfigFileError
 from . import complete
+from .listing import plain
+from .progress import Progress
 from .settings import Settings, pass_settings, read_config, warn
 from .starting import starting_options
-from .text import json_text, local_time, shown, table
+from .text import json_text
 
 if TYPE_CHECKING:
     from xlsnap_grammars import SnapshotConfig
@@ -39,19 +39,27 @@ name_option = click.option(
 )
 @click.option("-n", "--name", metavar="NAME", help="Name of the snapshot [seconds since the epoch].")
 @click.option("-D", "--disk-only", is_flag=True, help="No memory: only the disks.")
+@click.option("--live", is_flag=True, help="Let the domain run on while its memory is written.")
 @click.option("-N", "dry_run", is_flag=True, help="Dry run: show the snapshot that would be made.")
 @pass_settings
 def create(
-    settings: Settings, arguments: tuple[str, ...], name: str | None, disk_only: bool, dry_run: bool
+    settings: Settings,
+    arguments: tuple[str, ...],
+    name: str | None,
+    disk_only: bool,
+    live: bool,
+    dry_run: bool,
 ) -> str | None:
     """Take a snapshot of DOMAIN: memory and all writable disks, or what CONFIGFILE asks for.
 
-    CONFIGFILE (xl.snapshot.conf) and options can be combined unless they contradict each other.
+    CONFIGFILE (xl.snapshot.conf) and options can be combined unless they contradict each other. A live
+    snapshot is of one instant too; the command ends when its memory image is complete.
 
     \b
     Examples:
       xlsnap snapshot-create vm
       xlsnap snapshot-create -n before vm
+      xlsnap snapshot-create --live -n before vm
       xlsnap snapshot-create -D -n disks vm
       xlsnap snapshot-create /etc/xen/snap.conf -n before vm
     """
@@ -61,11 +69,11 @@ def create(
 
     domain = arguments[-1]
     config = read_snapshot_config(arguments[0]) if len(arguments) == 2 else None
-    request = combine(config, name=name, disk_only=disk_only)
+    request = combine(config, name=name, disk_only=disk_only, live=live)
     only_show = dry_run or settings.dry_run
     snapshot = settings.run(lambda toolstack: toolstack.snapshot_create(domain, request, dry_run=only_show))
     if only_show:
-        return json_text(_plain(snapshot))
+        return json_text(plain(snapshot))
     return f"Domain snapshot {snapshot.name} created" if request.name is None else None
 
 
@@ -84,75 +92,6 @@ def read_snapshot_config(path: str) -> SnapshotConfig:
     for warning in config.warnings:
         warn(str(warning))
     return config
-
-
-# --- list -----------------------------------------------------------------------------------------------
-
-
-@click.command("snapshot-list", short_help="List the snapshots of a domain.")
-@domain_argument
-@click.option("-n", "--name", metavar="NAME", shell_complete=complete.snapshots, help="Only this snapshot.")
-@click.option("-l", "--long", "as_long", is_flag=True, help="Also show description and disks.")
-@click.option(
-    "-o", "output", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
-)
-@pass_settings
-def list_snapshots(settings: Settings, domain: str, name: str | None, as_long: bool, output: str) -> str:
-    """List the snapshots of DOMAIN, which may be stopped, by creation time.
-
-    \b
-    Examples:
-      xlsnap snapshot-list vm
-      xlsnap snapshot-list -l -n before vm
-      xlsnap snapshot-list -o json vm
-    """
-    store = Store(settings.root)
-    snapshots = store.list_snapshots(store.find(domain))
-    if name is not None:
-        snapshots = [snapshot for snapshot in snapshots if snapshot.name == name]
-        if not snapshots:
-            raise UnknownSnapshotError(f"domain {domain!r} has no snapshot {name!r}")
-    if output == "json":
-        return json_text([_plain(snapshot) for snapshot in snapshots])
-    return "\n\n".join(_long(snapshot) for snapshot in snapshots) if as_long else _short(snapshots)
-
-
-def _plain(snapshot: DomainSnapshot) -> Any:
-    """Return a snapshot as the values that its metadata file has."""
-    import msgspec
-
-    return msgspec.json.decode(to_json(snapshot))
-
-
-def _short(snapshots: list[DomainSnapshot]) -> str:
-    rows = [
-        (
-            str(tag),
-            snapshot.name,
-            local_time(snapshot.creation_time),
-            snapshot.state_letters,
-            "yes" if snapshot.disk_only else "no",
-        )
-        for tag, snapshot in enumerate(snapshots, start=1)
-    ]
-    return table(("TAG", "NAME", "DATE", "STATE", "DISK ONLY"), rows)
-
-
-def _long(snapshot: DomainSnapshot) -> str:
-    lines = [
-        f"name:          {shown(snapshot.name)}",
-        f"description:   {shown(snapshot.description)}".rstrip(),
-        f"creation time: {local_time(snapshot.creation_time)}",
-        f"state:         {snapshot.state_letters}",
-        f"disk only:     {'yes' if snapshot.disk_only else 'no'}",
-        f"memory image:  {shown(snapshot.memory or '-')}",
-        "disks:",
-        *(
-            f"  {shown(disk.device)}: {disk.type.value}, {shown(disk.format)}, {shown(disk.path)}"
-            for disk in snapshot.disks
-        ),
-    ]
-    return "\n".join(lines)
 
 
 # --- revert and delete ----------------------------------------------------------------------------------
@@ -184,13 +123,28 @@ def revert(settings: Settings, domain: str, name: str, paused: bool, attach: boo
 @click.command("snapshot-delete", short_help="Delete a snapshot of a domain.")
 @domain_argument
 @name_option
+@click.option("--children", is_flag=True, help="Also all snapshots that descend from it.")
+@click.option("--children-only", is_flag=True, help="Only the snapshots that descend from it.")
 @pass_settings
-def delete(settings: Settings, domain: str, name: str) -> None:
+def delete(settings: Settings, domain: str, name: str, children: bool, children_only: bool) -> None:
     """Delete a snapshot of DOMAIN, active or stopped: disk snapshots, memory image and metadata.
 
+    Images of external snapshots that nobody needs apart any more are merged, which can take a while. A merge
+    that fails loses nothing: it is a warning, and the next deletion tries it again.
+
     \b
-    Example:
+    Examples:
       xlsnap snapshot-delete -n before vm
+      xlsnap snapshot-delete --children -n before vm
     """
     settings.refuse_dry_run("snapshot-delete")
-    settings.run(lambda toolstack: toolstack.snapshot_delete(domain, name))
+    if children and children_only:
+        raise click.UsageError("--children and --children-only exclude each other")
+    with Progress.on_stderr() as progress:
+        warnings = settings.run(
+            lambda toolstack: toolstack.snapshot_delete(
+                domain, name, children=children, children_only=children_only, progress=progress
+            )
+        )
+    for warning in warnings:
+        warn(warning)

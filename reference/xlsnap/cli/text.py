@@ -59,6 +59,20 @@ def cells(text: str) -> int:
     return cell_len(text)
 
 
+def draws_boxes() -> bool:
+    """Say whether standard output is a terminal that can draw lines: one of UTF-8.
+
+    The locale has the last word: in the locale C, Python itself writes UTF-8.
+    """
+    import codecs
+    import locale
+
+    if sys.stdout is None or not sys.stdout.isatty():
+        return False
+    encodings = (sys.stdout.encoding, locale.nl_langinfo(locale.CODESET))
+    return all(codecs.lookup(encoding).name == "utf-8" for encoding in encodings)
+
+
 def local_time(seconds: int) -> str:
     """Return a time in seconds since the epoch as local date and time."""
     try:

@@ -8,12 +8,15 @@ into the machine that it was saved from.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from xlsnap_grammars import DiskSpec
 
 from ..domain import DomainConfig
 from ..errors import InputError
+from ..steps import DiskImage
+from .nodes import chain_nodes, device_id, image_node
 
 # A seccomp filter: a guest that breaks into QEMU can start nothing and gain nothing.
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -35,11 +38,6 @@ class Sockets(msgspec.Struct, frozen=True):
     console: int
 
 
-def node_name(vdev: str, image_format: str) -> str:
-    """Return the block node of a disk, named as libxl names it: ``xvda-qcow2``."""
-    return f"{vdev}-{image_format}"
-
-
 def command_line(
     config: DomainConfig,
     *,
@@ -50,8 +48,11 @@ def command_line(
     sockets: Sockets,
     paused: bool = False,
     incoming: bool = False,
+    chains: Mapping[str, Sequence[DiskImage]] = {},
 ) -> list[str]:
     """Return the arguments that start the domain; `incoming` makes it wait for a memory image.
+
+    `chains` are the images of disks that have more than one, by vdev, the upper first.
 
     :raise InputError: if the configuration asks for something that this host does not have.
     """
@@ -70,7 +71,7 @@ def command_line(
         *_boot(config),
     ]
     for disk in config.disks:
-        arguments += _disk(disk)
+        arguments += _disk(disk, chains.get(str(disk.vdev), ())[1:])
     if incoming:
         arguments += ["-incoming", "defer"]
     if paused or incoming:
@@ -115,34 +116,29 @@ def _boot(config: DomainConfig) -> list[str]:
     return arguments
 
 
-def _disk(disk: DiskSpec) -> list[str]:
+def _disk(disk: DiskSpec, below: Sequence[DiskImage] = ()) -> list[str]:
+    """Return the device and its images, the lowest first, because each is named by the one over it."""
     vdev = str(disk.vdev)
-    if disk.format == "empty" or not disk.target:
-        backend: dict[str, object] = {}
-    elif disk.format in FORMATS:
-        backend = {"drive": node_name(vdev, disk.format)}
-    else:
-        raise InputError(
-            f"disk {vdev}: format {disk.format} is not supported on this host",
-            hint=f"use one of {', '.join(sorted(FORMATS))}",
-        )
+    arguments: list[str] = []
+    backend: dict[str, object] = {}
+    if disk.format != "empty" and disk.target:
+        images = [DiskImage(vdev, disk.target, disk.format), *below]
+        for image in images:
+            if image.format not in FORMATS:
+                raise InputError(
+                    f"disk {vdev}: format {image.format} is not supported on this host",
+                    hint=f"use one of {', '.join(sorted(FORMATS))}",
+                )
+        for node in chain_nodes(images, read_only=not disk.readwrite, discard=bool(disk.discard)):
+            arguments += ["-blockdev", msgspec.json.encode(node).decode()]
+        backend = {"drive": image_node(images[0])}
     device: dict[str, object] = {**_device(disk, vdev), **backend}
-    arguments = []
-    if backend:
-        blockdev = {
-            "driver": disk.format,
-            "node-name": node_name(vdev, disk.format),
-            "read-only": not disk.readwrite,
-            "discard": "unmap" if disk.discard else "ignore",
-            "file": {"driver": "file", "filename": disk.target},
-        }
-        arguments += ["-blockdev", msgspec.json.encode(blockdev).decode()]
     return [*arguments, "-device", msgspec.json.encode(device).decode()]
 
 
 def _device(disk: DiskSpec, vdev: str) -> dict[str, object]:
     """Return the emulated device: hda to hdd are IDE, xvda to xvdp are virtio-blk in fixed slots."""
-    identity = {"id": f"disk-{vdev}"}
+    identity = {"id": device_id(vdev)}
     if match := _IDE.fullmatch(vdev):
         unit = ord(match[1]) - ord("a")
         if not disk.readwrite and not disk.is_cdrom:

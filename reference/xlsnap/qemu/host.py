@@ -4,207 +4,53 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import re
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..domain import DomainConfig, DomainRecord, RunState
-from ..errors import HostError, InputError, QemuDiedError, QmpError, SnapshotDamagedError
-from ..host import ImageState, Started, Tag, check_tags_free
-from ..layout import DomainPaths, StateRoot, make_private_directory
+from ..chain import OVERLAY_FORMAT
+from ..domain import DomainRecord, Overlay
+from ..errors import HostError, QmpError
+from ..host import ImageState, check_tags_free
+from ..layout import StateRoot
 from ..savefile import SaveHeader
-from ..steps import DiskImage, TaggedImage
-from . import accelerator as accelerators
-from . import images, process
-from .activation import activate_disks
-from .command_line import node_name
-from .connections import Connections
-from .memory import load_memory, open_memory_image, save_memory
-from .monitor import Monitor
-from .process import ProcessPaths
+from ..steps import DiskImage, OverlaidDisk, TaggedImage
+from . import background, disk_snapshots, images
+from . import overlays as image_files
+from .domains import QemuProcesses
+from .images import Progress
+from .memory import save_memory
+from .merging import LiveMerge, merge_offline, telling
+from .nodes import chains
+from .qcow2 import read_header
 
-STATUS_SECONDS = 2.0
-"""A look at the run state may wait this long; `list` must not hang on one sick domain."""
-
-_UNLIMITED_BANDWIDTH = 1 << 40  # bytes per second; QEMU's default would write memory at 128 MiB/s
-
-# QEMU's RunState to ours. The states of a migration count as paused: an interrupted operation left them.
-_RUN_STATES = {
-    "running": RunState.RUNNING,
-    "shutdown": RunState.SHUTDOWN,
-    "guest-panicked": RunState.CRASHED,
-    "internal-error": RunState.CRASHED,
-}
-
-_PROCESS_DIRECTORY = re.compile(r"process-(\d+)")
+if TYPE_CHECKING:
+    from ..check import ImageFacts
 
 
-class QemuHost:
-    """Runs domains as QEMU processes under a state root."""
+class QemuHost(QemuProcesses):
+    """The whole host: processes, and all that is done to images and memory."""
 
     def __init__(self, root: StateRoot, *, accelerator: str = "auto", keep_connections: bool = False) -> None:
-        if accelerator not in accelerators.CHOICES:
-            raise InputError(
-                f"unknown accelerator {accelerator!r}", hint=f"one of {', '.join(accelerators.CHOICES)}"
-            )
-        self._root = root
-        self._wanted_accelerator = accelerator
-        self._connections = Connections(keep=keep_connections)
-        self._without_disks: set[Path] = set()  # processes that gave up their disks by saving their memory
-        self._children: list[subprocess.Popen[bytes]] = []
-
-    # --- state ------------------------------------------------------------------------------------------
-
-    def is_active(self, record: DomainRecord) -> bool:
-        """Say whether the domain's process lives."""
-        self._reap()
-        return record.process is not None and process.living_pid(self._paths(record)) is not None
-
-    async def attach(self, record: DomainRecord) -> RunState | None:
-        """Connect to the domain's monitor and ask it; the domain's lock must be held."""
-        if not self.is_active(record):
-            return None
-        try:
-            return await self._status(record, await self._connections.get(self._paths(record)))
-        except QemuDiedError:
-            return None
-
-    async def run_state(self, record: DomainRecord) -> RunState | None:
-        """Ask QEMU, without an operation on a monitor of its own, which operations leave free."""
-        if not self.is_active(record):
-            return None
-        paths = self._paths(record)
-        monitor = self._connections.existing(paths)
-        try:
-            if monitor is not None:
-                return await self._status(record, monitor)
-            looking = await Monitor.connect(paths, paths.status, timeout=STATUS_SECONDS)
-            try:
-                return await self._status(record, looking)
-            finally:
-                await looking.close()
-        except QemuDiedError:
-            return None
-
-    async def _status(self, record: DomainRecord, monitor: Monitor) -> RunState:
-        status = (await monitor.execute("query-status", timeout=STATUS_SECONDS))["status"]
-        if status == "postmigrate":
-            self._without_disks.add(self._paths(record).directory)
-        return _RUN_STATES.get(status, RunState.PAUSED)
-
-    def cpu_seconds(self, record: DomainRecord) -> float:
-        """CPU time of the QEMU process."""
-        return process.cpu_seconds(self._paths(record)) if record.process is not None else 0.0
-
-    def console(self, record: DomainRecord) -> Path:
-        """Return the console socket of the domain's process."""
-        return self._paths(record).console
-
-    # --- life cycle -------------------------------------------------------------------------------------
-
-    async def pause(self, record: DomainRecord) -> None:
-        """QMP `stop`; pending disk requests are finished when it returns."""
-        await (await self._monitor(record)).execute("stop")
-
-    async def resume(self, record: DomainRecord) -> None:
-        """QMP `cont`; after a migration it also takes the disks back."""
-        await (await self._monitor(record)).execute("cont")
-        self._without_disks.discard(self._paths(record).directory)
-
-    async def start(self, record: DomainRecord, config: DomainConfig, *, paused: bool) -> Started:
-        """Start a process and wait until its monitor answers.
-
-        :raise HostError: with QEMU's own words if it does not come up; nothing of it is left.
-        """
-        number, paths, accelerator = await self._spawn(record, config, paused=paused)
-        try:
-            await self._prepare(paths)
-        except BaseException:
-            await self._discard(paths)
-            raise
-        return Started(number, accelerator)
-
-    async def stop(self, record: DomainRecord) -> None:
-        """Ask QEMU to quit, which writes its caches out, and kill it if it does not."""
-        if record.process is None:
-            return
-        paths = self._paths(record)
-        pid = process.living_pid(paths)
-        if pid is not None:
-            with contextlib.suppress(HostError):
-                await (await self._connections.get(paths)).quit()
-                await process.wait_for_end(paths, pid, process.STOP_SECONDS)
-        await self._discard(paths)
-
-    # --- successor --------------------------------------------------------------------------------------
-
-    async def load_successor(self, record: DomainRecord, config: DomainConfig, memory_image: str) -> None:
-        """Load the memory image into a process that leaves the disks alone until it is promoted.
-
-        :raise SnapshotDamagedError: if QEMU cannot load the image.
-        """
-        fd, header = open_memory_image(memory_image)
-        try:
-            _, paths, _ = await self._spawn(record, config, accelerator=header.accelerator)
-            try:
-                await load_memory(await self._prepare(paths, "late-block-activate"), fd)
-            except (QemuDiedError, QmpError) as error:
-                words = process.last_words(paths) or error
-                await self._discard(paths)
-                raise SnapshotDamagedError(
-                    f"QEMU cannot load memory image {memory_image}: {words}"
-                ) from error
-            except BaseException:
-                await self._discard(paths)
-                raise
-        finally:
-            os.close(fd)
-
-    async def discard_successor(self, record: DomainRecord) -> None:
-        """End every process of the domain that is not the domain."""
-        for number in self._process_numbers(record):
-            if number != record.process:
-                await self._discard(self._process(record, number))
-
-    async def promote_successor(
-        self, record: DomainRecord, config: DomainConfig, memory_image: str, *, paused: bool
-    ) -> Started:
-        """Let the waiting process take the disks, by running or, if it stays paused, without."""
-        numbers = [number for number in self._process_numbers(record) if number != record.process]
-        living = [number for number in numbers if process.living_pid(self._process(record, number))]
-        if not living:
-            await self.load_successor(record, config, memory_image)
-            living = [number for number in self._process_numbers(record) if number != record.process]
-        number = max(living)
-        paths = self._process(record, number)
-        monitor = await self._connections.get(paths)
-        if paused:
-            await activate_disks(monitor, paths, config)
-        else:
-            await monitor.execute("cont")
-        fd, header = open_memory_image(memory_image)
-        os.close(fd)
-        return Started(number, header.accelerator)
+        super().__init__(root, accelerator=accelerator, keep_connections=keep_connections)
+        self.progress: Progress | None = None
+        self._merged: set[tuple[DiskImage, DiskImage]] = set()  # of stopped domains, not switched yet
 
     # --- snapshots --------------------------------------------------------------------------------------
 
-    async def take_disk_snapshots(self, record: DomainRecord, name: str, disks: Sequence[DiskImage]) -> None:
+    async def take_disk_snapshots(
+        self,
+        record: DomainRecord,
+        name: str,
+        disks: Sequence[DiskImage],
+        overlaid: Sequence[OverlaidDisk] = (),
+    ) -> None:
         """One QMP transaction over all disks; QEMU rolls back what it did if one fails.
 
         :raise NameTakenError: if an image has a snapshot of this name already, which is not one of ours.
         """
-        actions = [
-            {
-                "type": "blockdev-snapshot-internal-sync",
-                "data": {"device": node_name(disk.vdev, disk.format), "name": name},
-            }
-            for disk in disks
-        ]
         try:
-            await (await self._monitor_with_disks(record)).execute("transaction", {"actions": actions})
+            await disk_snapshots.take(await self._monitor_with_disks(record), record, name, disks, overlaid)
         except QmpError:
             check_tags_free(record.name, name, await self.inspect(record, disks))
             raise
@@ -212,31 +58,21 @@ class QemuHost:
     async def drop_disk_snapshots(
         self, record: DomainRecord, name: str, disks: Sequence[DiskImage], *, since_ns: int = 0
     ) -> None:
-        """Through QEMU for the disks that the domain has open, with `qemu-img` for others."""
-        if since_ns:
-            states = await self.inspect(record, disks)
-            disks = [
-                state.image
-                for state in states
-                if any(tag.name == name and tag.date_ns >= since_ns for tag in state.tags)
-            ]
-        for disk in disks:
-            try:
-                if self._has_open(record, disk):
-                    await self._drop_open(record, name, disk)
-                else:
-                    await images.drop_tag(disk, name)
-            except HostError:
-                if not os.path.lexists(disk.path):
-                    continue
-                (state,) = await self.inspect(record, [disk])
-                if state.problem or any(tag.name == name for tag in state.tags):
-                    raise
-
-    async def _drop_open(self, record: DomainRecord, name: str, disk: DiskImage) -> None:
-        monitor = await self._monitor_with_disks(record)
-        node = node_name(disk.vdev, disk.format)
-        await monitor.execute("blockdev-snapshot-delete-internal-sync", {"device": node, "name": name})
+        """Through QEMU for the images that the domain has open, with `qemu-img` for others."""
+        if since_ns and self.is_active(record):
+            # QEMU answers in order: a transaction that was sent, but not waited for, is over after this.
+            await (await self._monitor(record)).execute("query-status")
+        for state in await self.inspect(record, disks):
+            tags = [tag for tag in state.tags if tag.name == name and tag.date_ns >= since_ns]
+            if state.problem is None and not tags:
+                continue
+            if not os.path.lexists(state.image.path):
+                continue
+            if self._has_open(record, state.image):
+                monitor = await self._monitor_with_disks(record)
+                await disk_snapshots.drop(monitor, record, name, state.image)
+            else:
+                await images.drop_tag(state.image, name)
 
     async def apply_disk_snapshots(self, record: DomainRecord, disks: Sequence[TaggedImage]) -> None:
         """`qemu-img snapshot -a`, all disks at once."""
@@ -247,118 +83,87 @@ class QemuHost:
             if isinstance(result, BaseException):
                 raise result
 
-    async def save_memory(self, record: DomainRecord, path: str) -> None:
+    async def save_memory(self, record: DomainRecord, path: str, *, live: bool = False) -> None:
         """Migrate to a file descriptor. The file must not exist: it is ours or nothing is done."""
         header = SaveHeader(record.uuid, record.config, record.accelerator)
-        await save_memory(await self._monitor(record), path, header)
-        self._without_disks.add(self._paths(record).directory)
+        await save_memory(await self._monitor(record), path, header, live=live)
+        if not live:
+            self._without_disks.add(self._paths(record).directory)
+
+    def live_problem(self) -> str | None:
+        """Try what QEMU will do: write protection with userfaultfd."""
+        return background.live_problem()
 
     async def inspect(self, record: DomainRecord, disks: Sequence[DiskImage]) -> list[ImageState]:
-        """Ask QEMU about the images that the domain has open and `qemu-img` about others."""
-        nodes: dict[str, tuple[Tag, ...]] = {}
-        if any(self._has_open(record, disk) for disk in disks):
-            monitor = await self._monitor(record)
-            for node in await monitor.execute("query-named-block-nodes", {"flat": True}):
-                nodes[node["node-name"]] = images.tags_of(node["image"])
+        """Read the headers of the images, which is right whoever has them open."""
 
-        async def look(disk: DiskImage) -> ImageState:
+        def look(disk: DiskImage) -> ImageState:
             try:
-                known = nodes.get(node_name(disk.vdev, disk.format)) if self._has_open(record, disk) else None
-                tags = known if known is not None else await images.read_tags(disk)
+                return ImageState(disk, read_header(disk).tags)
             except HostError as error:
                 return ImageState(disk, problem=error.message)
-            return ImageState(disk, tags)
 
-        return list(await asyncio.gather(*(look(disk) for disk in disks)))
+        return [look(disk) for disk in disks]
+
+    async def examine(self, record: DomainRecord, images: Sequence[DiskImage]) -> list[ImageFacts]:
+        """Ask `qemu-img` about each by itself; those that the domain has open change meanwhile."""
+        from .examine import examine
+
+        in_use = [image.path for image in self._open_images(record)]
+        return await examine(images, in_use=in_use)
+
+    # --- images -----------------------------------------------------------------------------------------
+
+    async def create_overlays(self, overlays: Sequence[Overlay]) -> None:
+        """`qemu-img create` without a look at the backing files but for their size."""
+        await image_files.create_overlays(overlays)
+
+    async def copy_snapshot(self, source: TaggedImage, path: str) -> None:
+        """`qemu-img convert`, which tells `progress`."""
+        await image_files.copy_snapshot(source, path, progress=self.progress)
+
+    async def copy_down(self, record: DomainRecord, top: DiskImage, base: DiskImage, *, active: bool) -> None:
+        """A ``block-commit`` job if the domain has the images open, else `qemu-img commit`."""
+        tell = telling(self.progress, top, base)
+        if self._has_open(record, top):
+            merge = LiveMerge(await self._monitor_with_disks(record), top, base, tell=tell)
+            if active:
+                await merge.copy_active()
+                return
+            if await merge.copy_below():
+                return
+        await merge_offline(top, base, tell=tell)
+        if active:
+            self._merged.add((top, base))
+
+    async def stop_copying_down(self, record: DomainRecord, top: DiskImage, base: DiskImage) -> None:
+        """Cancel the job, if there is one; `qemu-img` ends with the operation that started it."""
+        self._merged.discard((top, base))
+        if self.is_active(record):
+            await LiveMerge(await self._monitor(record), top, base).stop()
+
+    async def switch_down(self, record: DomainRecord, top: DiskImage, base: DiskImage) -> None:
+        """Complete the job, or copy now if there is none."""
+        tell = telling(self.progress, top, base)
+        if self.is_active(record):
+            self._merged.discard((top, base))
+            await LiveMerge(await self._monitor_with_disks(record), top, base, tell=tell).switch()
+        elif (top, base) in self._merged:
+            self._merged.discard((top, base))
+        else:
+            await merge_offline(top, base, tell=tell)
+
+    async def lay_over(self, record: DomainRecord, overlay: str, base: DiskImage) -> None:
+        """`qemu-img rebase -u`; QEMU has done it already for an image that the domain has open."""
+        if not self._has_open(record, DiskImage(base.vdev, overlay, OVERLAY_FORMAT)):
+            await image_files.lay_over(overlay, base)
 
     def _has_open(self, record: DomainRecord, image: DiskImage) -> bool:
-        """Say whether the domain's process has this image as this disk."""
-        disk = record.config.disk(image.vdev)
-        return disk is not None and disk.target == image.path and self.is_active(record)
+        """Say whether the domain's process has this image in the chain of this disk."""
+        return any((item.vdev, item.path) == (image.vdev, image.path) for item in self._open_images(record))
 
-    # --- processes --------------------------------------------------------------------------------------
-
-    def _domain(self, record: DomainRecord) -> DomainPaths:
-        return self._root.domain(record.uuid)
-
-    def _process(self, record: DomainRecord, number: int) -> ProcessPaths:
-        return ProcessPaths(self._domain(record).directory / f"process-{number}")
-
-    def _paths(self, record: DomainRecord) -> ProcessPaths:
-        return self._process(record, record.process or 0)
-
-    def _process_numbers(self, record: DomainRecord) -> list[int]:
-        try:
-            entries = os.listdir(self._domain(record).directory)
-        except FileNotFoundError:
-            return []
-        return sorted(int(match[1]) for entry in entries if (match := _PROCESS_DIRECTORY.fullmatch(entry)))
-
-    async def _spawn(
-        self,
-        record: DomainRecord,
-        config: DomainConfig,
-        *,
-        paused: bool = False,
-        accelerator: str | None = None,
-    ) -> tuple[int, ProcessPaths, str]:
-        """Start a process; with an accelerator given, one that waits for a memory image that fits to it."""
-        self._reap()
-        make_private_directory(self._domain(record).directory)
-        incoming = accelerator is not None
-        if accelerator is None:
-            accelerator = await accelerators.choose(self._wanted_accelerator, self._root.accelerator_cache)
-        number = max([record.process or 0, *self._process_numbers(record)]) + 1
-        paths = self._process(record, number)
-        child = process.spawn(
-            config, paths, uuid=record.uuid, accelerator=accelerator, paused=paused, incoming=incoming
-        )
-        self._children.append(child)
-        return number, paths, accelerator
-
-    async def _monitor(self, record: DomainRecord) -> Monitor:
-        """Return the connection to the domain's process."""
+    def _open_images(self, record: DomainRecord) -> list[DiskImage]:
+        """Return the images that the domain's process has open, as far as the toolstack made them."""
         if not self.is_active(record):
-            words = process.last_words(self._paths(record))
-            raise QemuDiedError(f"the domain's QEMU has ended{': ' + words if words else ''}")
-        return await self._connections.get(self._paths(record))
-
-    async def _monitor_with_disks(self, record: DomainRecord) -> Monitor:
-        """Return the connection to the domain's process after making sure that it has its disks.
-
-        QEMU aborts when it is told to change an image that it has given up.
-        """
-        monitor = await self._monitor(record)
-        paths = self._paths(record)
-        if paths.directory in self._without_disks:
-            await activate_disks(monitor, paths, record.config)
-            self._without_disks.discard(paths.directory)
-        return monitor
-
-    async def _prepare(self, paths: ProcessPaths, *capabilities: str) -> Monitor:
-        """Connect to a new process and set what holds for all its life."""
-        monitor = await self._connections.get(paths)
-        wanted = [{"capability": name, "state": True} for name in ("events", *capabilities)]
-        await monitor.execute("migrate-set-capabilities", {"capabilities": wanted})
-        await monitor.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED_BANDWIDTH})
-        return monitor
-
-    async def _discard(self, paths: ProcessPaths) -> None:
-        """End a process by force, if it lives, and remove its files."""
-        await self._connections.drop(paths.directory)
-        self._without_disks.discard(paths.directory)
-        await process.kill(paths)
-        self._reap()
-        process.remove_directory(paths)
-
-    def _reap(self) -> None:
-        """Collect children that have ended, so that none stays a zombie."""
-        self._children = [child for child in self._children if child.poll() is None]
-
-    async def release(self, record: DomainRecord) -> None:
-        """Close the connections to the domain's processes that are not to be kept."""
-        await self._connections.release(self._domain(record).directory)
-
-    async def close(self) -> None:
-        """Close all monitor connections."""
-        await self._connections.close()
+            return []
+        return [image for images in chains(record, record.config).values() for image in images]

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from .. import savefile
 from ..errors import HostError, QmpError, SnapshotDamagedError
 from ..savefile import SaveHeader
+from .background import reserve
 from .monitor import Monitor
 
 
-async def save_memory(monitor: Monitor, path: str, header: SaveHeader) -> None:
+async def save_memory(monitor: Monitor, path: str, header: SaveHeader, *, live: bool = False) -> None:
     """Write the memory of a paused domain to a new file of mode 0600.
+
+    With `live` QEMU lets the domain run again as soon as the state of its devices is written, and saves each
+    page of memory before it changes.
 
     :raise HostError: if that fails; the file is gone then, and one that was there before is untouched.
     """
@@ -23,7 +28,17 @@ async def save_memory(monitor: Monitor, path: str, header: SaveHeader) -> None:
     try:
         savefile.write_header(fd, header)
         await monitor.pass_fd("memory", fd)
-        await monitor.migrate("migrate", {"uri": "fd:memory"})
+        if live:
+            reserve(fd, savefile.HEADER_BYTES, header.config.memory_mib << 20)
+        await _choose_kind(monitor, live=live)
+        try:
+            await monitor.migrate("migrate", {"uri": "fd:memory"})
+        finally:
+            if live:
+                with contextlib.suppress(HostError):
+                    await _choose_kind(monitor, live=False)
+        if live:
+            os.ftruncate(fd, os.fstat(fd).st_size)  # gives back what was reserved beyond the end
         savefile.mark_complete(fd)
     except BaseException as error:
         os.unlink(path)
@@ -33,6 +48,24 @@ async def save_memory(monitor: Monitor, path: str, header: SaveHeader) -> None:
         raise
     finally:
         os.close(fd)
+
+
+async def _choose_kind(monitor: Monitor, *, live: bool) -> None:
+    """Decide whether the next migration leaves the domain running.
+
+    QEMU does that only without `late-block-activate`, which a process has that was loaded itself, and which
+    means nothing afterwards. Said every time, because a toolstack that was killed can have left it otherwise;
+    it can even have left a migration. That is waited for: QEMU 7.2 can hang for good when it ends one before
+    its time while the guest runs (see `background.reserve`).
+    """
+    wanted = {"late-block-activate": False, "background-snapshot": live}
+    arguments = {"capabilities": [{"capability": key, "state": value} for key, value in wanted.items()]}
+    try:
+        await monitor.execute("migrate-set-capabilities", arguments)
+    except QmpError:
+        if not await monitor.finish_migration():
+            raise
+        await monitor.execute("migrate-set-capabilities", arguments)
 
 
 def open_memory_image(path: str) -> tuple[int, SaveHeader]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ COMMAND_SECONDS = 60.0
 
 PROGRESS_SECONDS = 30.0
 """How long a migration may stand still before it is given up."""
+
+_MIGRATING = frozenset({"setup", "active", "cancelling", "device", "wait-unplug"})
 
 
 class Monitor:
@@ -100,11 +103,12 @@ class Monitor:
 
         :raise QmpError: if the migration fails.
         """
-        with self._client.listener("MIGRATION") as events:
+        with self.listening("MIGRATION") as events:
             await self.execute(command, arguments)
             transferred = -1
             while True:
-                status = await self._next_status(events, PROGRESS_SECONDS)
+                change = await self.next_event(events, PROGRESS_SECONDS)
+                status = None if change is None else change["status"]
                 if status == "completed":
                     await self._leave_migration_states()
                     return
@@ -118,21 +122,38 @@ class Monitor:
                         raise HostTimeoutError(f"{command} made no progress for {PROGRESS_SECONDS:g} s")
                     transferred = now
 
+    async def finish_migration(self) -> bool:
+        """Wait for the end of a migration that is going on; say whether there was one."""
+        found = False
+        with self.listening("MIGRATION") as events:
+            while (await self.execute("query-migrate")).get("status") in _MIGRATING:
+                found = True
+                if await self.next_event(events, PROGRESS_SECONDS) is None:
+                    raise HostTimeoutError(f"a migration did not end within {PROGRESS_SECONDS:g} s")
+        return found
+
     async def _leave_migration_states(self) -> None:
         """Wait until QEMU has done with a migration: after announcing its end it refuses `cont` a while."""
         async with asyncio.timeout(PROGRESS_SECONDS):
             while (await self.execute("query-status"))["status"] in {"finish-migrate", "inmigrate"}:
                 await asyncio.sleep(0.0005)
 
-    async def _next_status(self, events: EventListener, timeout: float) -> str | None:
-        """Return the status in the next migration event, or None if none comes in time."""
+    def listening(self, *names: str) -> contextlib.AbstractContextManager[EventListener]:
+        """Collect events of these names from now on, for `next_event`."""
+        return self._client.listener(names)
+
+    async def next_event(self, events: EventListener, timeout: float) -> dict[str, Any] | None:
+        """Return the data of the next event, or None if none comes within `timeout` seconds.
+
+        :raise QemuDiedError: if QEMU ends meanwhile.
+        """
         event = asyncio.ensure_future(events.get())
         changed = asyncio.ensure_future(self._client.runstate_changed())
         try:
             await asyncio.wait({event, changed}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if event.done():
                 data: Any = event.result()["data"]
-                return str(data["status"])
+                return dict(data)
             if changed.done() or self._client.runstate is not Runstate.RUNNING:
                 raise _died(self._paths, EOFError("monitor closed"))
             return None

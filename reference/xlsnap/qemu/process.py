@@ -16,13 +16,14 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from ..domain import DomainConfig
 from ..errors import HostError, HostTimeoutError
+from ..steps import DiskImage
 from .command_line import Sockets, command_line
 
 BINARY = "qemu-system-x86_64"
@@ -119,6 +120,7 @@ def spawn(
     accelerator: str,
     paused: bool = False,
     incoming: bool = False,
+    chains: Mapping[str, Sequence[DiskImage]] = {},
 ) -> subprocess.Popen[bytes]:
     """Start a QEMU process; it may still fail: connecting to its monitor tells.
 
@@ -141,6 +143,7 @@ def spawn(
                 sockets=sockets,
                 paused=paused,
                 incoming=incoming,
+                chains=chains,
             )
             return subprocess.Popen(
                 arguments,

@@ -204,7 +204,7 @@ async def _domain_state(driver: ReferenceDriver, request: p.DomainStateOf) -> p.
 async def _domain_list(driver: ReferenceDriver, request: p.DomainList) -> p.DomainListResult:
     return p.DomainListResult(
         domains=tuple(
-            p.ListedDomain(name=info.name, uuid=info.uuid, state=_STATES[info.run_state])
+            p.ListedDomain(name=info.name, uuid=info.uuid, state=_STATES[info.run_state], domid=info.domid)
             for info in await driver.toolstack.domains()
         )
     )
@@ -226,7 +226,8 @@ async def _domain_console(driver: ReferenceDriver, request: p.DomainConsole) -> 
 def _snapshot_request(request: p.SnapshotCreate) -> SnapshotRequest:
     if request.config is not None:
         config = parse_snapshot_config(request.config)
-        return combine(config, name=request.name, disk_only=request.disk_only)
+        combined = combine(config, name=request.name, disk_only=request.disk_only)
+        return msgspec.structs.replace(combined, live=request.live)
     chosen = request.disks
     return SnapshotRequest(
         name=request.name,
@@ -239,6 +240,8 @@ def _snapshot_request(request: p.SnapshotCreate) -> SnapshotRequest:
             SnapshotDisk(vdev=disk.vdev, type=disk.type, target=disk.target, format=disk.format)
             for disk in chosen
         ),
+        type=request.type,
+        live=request.live,
     )
 
 
@@ -260,13 +263,17 @@ def _listed(snapshot: DomainSnapshot) -> p.ListedSnapshot:
         "disk_only": snapshot.disk_only,
         "state": snapshot.state_letters.replace("-", ""),
         "disks": disks,
+        "parent": snapshot.parent or "",
     }
     return msgspec.convert(row, p.ListedSnapshot)
 
 
 async def _snapshot_list(driver: ReferenceDriver, request: p.SnapshotList) -> p.SnapshotListResult:
     snapshots = driver.toolstack.snapshot_list(request.domain)
-    return p.SnapshotListResult(snapshots=tuple(_listed(snapshot) for snapshot in snapshots))
+    return p.SnapshotListResult(
+        snapshots=tuple(_listed(snapshot) for snapshot in snapshots),
+        current=driver.toolstack.resolve(request.domain).current or "",
+    )
 
 
 async def _snapshot_revert(driver: ReferenceDriver, request: p.SnapshotRevert) -> p.Done:
@@ -275,7 +282,11 @@ async def _snapshot_revert(driver: ReferenceDriver, request: p.SnapshotRevert) -
 
 
 async def _snapshot_delete(driver: ReferenceDriver, request: p.SnapshotDelete) -> p.Done:
-    await driver.toolstack.snapshot_delete(request.domain, request.name)
+    warnings = await driver.toolstack.snapshot_delete(
+        request.domain, request.name, children=request.children, children_only=request.children_only
+    )
+    for warning in warnings:
+        print(warning, file=sys.stderr)
     return p.Done()
 
 

@@ -76,4 +76,4 @@ def edit_description(edit: Callable[[Any], Any]) -> None:
 
 def edit_metadata(edit: Callable[[Any], Any]) -> None:
     """Change the metadata that is written, and nothing else."""
-    wrap(plan, "to_json", lambda original, snapshot: original(edit(snapshot)))
+    wrap(plan.create, "to_json", lambda original, snapshot: original(edit(snapshot)))

@@ -152,7 +152,7 @@ def dry_run_creates() -> None:
 @mutant("XLS-CREATE-012")
 def default_name_of_its_own() -> None:
     """A snapshot without a name gets another default name than the epoch seconds."""
-    wrap(plan, "default_name", lambda original, taken, now: f"snapshot-{original(taken, now)}")
+    wrap(plan.create, "default_name", lambda original, taken, now: f"snapshot-{original(taken, now)}")
 
 
 @mutant("XLS-TERM-002")
@@ -222,9 +222,9 @@ def guest_runs_between() -> None:
         after = taken.index(True) + 1
         return [*planned[:after], PlannedStep(steps.ResumeDomain()), *planned[after:]]
 
-    async def save_late(original: Any, *args: Any) -> None:
+    async def save_late(original: Any, *args: Any, **kwargs: Any) -> None:
         await asyncio.sleep(0.05)
-        await original(*args)
+        await original(*args, **kwargs)
 
     edit_steps("plan_create", resume_early)
     wrap(QemuHost, "save_memory", save_late)

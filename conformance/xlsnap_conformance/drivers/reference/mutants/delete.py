@@ -36,11 +36,12 @@ def memory_left_after_delete() -> None:
 def delete_removes_another() -> None:
     """Deleting a snapshot deletes the one before it as well."""
 
-    async def delete(original: Any, self: Toolstack, ref: str, name: str) -> None:
+    async def delete(original: Any, self: Toolstack, ref: str, name: str, **kwargs: Any) -> Any:
         order = [snapshot.name for snapshot in self.snapshot_list(ref)]
-        await original(self, ref, name)
+        warnings = await original(self, ref, name, **kwargs)
         if order.index(name) > 0:
             await original(self, ref, order[order.index(name) - 1])
+        return warnings
 
     wrap(Toolstack, "snapshot_delete", delete)
 
@@ -55,9 +56,11 @@ def metadata_left_after_delete() -> None:
 def unknown_delete_exits_ok() -> None:
     """Deleting an unknown snapshot says that all is well."""
 
-    async def delete(original: Any, self: Toolstack, *args: Any) -> None:
-        with contextlib.suppress(UnknownSnapshotError):
-            await original(self, *args)
+    async def delete(original: Any, self: Toolstack, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, *args, **kwargs)
+        except UnknownSnapshotError:
+            return []
 
     wrap(Toolstack, "snapshot_delete", delete)
 
@@ -66,10 +69,10 @@ def unknown_delete_exits_ok() -> None:
 def stopped_domain_keeps_all() -> None:
     """A snapshot of a stopped domain cannot be deleted."""
 
-    async def delete(original: Any, self: Toolstack, ref: str, name: str) -> None:
+    async def delete(original: Any, self: Toolstack, ref: str, name: str, **kwargs: Any) -> Any:
         if not self.host.is_active(self.resolve(ref)):
             raise DomainStateError(f"domain {ref!r} is not running")
-        await original(self, ref, name)
+        return await original(self, ref, name, **kwargs)
 
     wrap(Toolstack, "snapshot_delete", delete)
 
@@ -78,11 +81,11 @@ def stopped_domain_keeps_all() -> None:
 def damaged_cannot_be_deleted() -> None:
     """A snapshot whose memory image is lost cannot be deleted."""
 
-    async def delete(original: Any, self: Toolstack, ref: str, name: str) -> None:
+    async def delete(original: Any, self: Toolstack, ref: str, name: str, **kwargs: Any) -> Any:
         for snapshot in self.snapshot_list(ref):
             if snapshot.name == name and snapshot.memory and not os.path.exists(snapshot.memory):
                 raise SnapshotDamagedError(f"memory image {snapshot.memory} is missing")
-        await original(self, ref, name)
+        return await original(self, ref, name, **kwargs)
 
     wrap(Toolstack, "snapshot_delete", delete)
 
@@ -91,9 +94,10 @@ def damaged_cannot_be_deleted() -> None:
 def domain_paused_by_delete() -> None:
     """A running domain is paused after a delete."""
 
-    async def delete(original: Any, self: Toolstack, ref: str, name: str) -> None:
-        await original(self, ref, name)
+    async def delete(original: Any, self: Toolstack, ref: str, name: str, **kwargs: Any) -> Any:
+        warnings = await original(self, ref, name, **kwargs)
         with contextlib.suppress(DomainStateError):
             await self.pause(ref)
+        return warnings
 
     wrap(Toolstack, "snapshot_delete", delete)

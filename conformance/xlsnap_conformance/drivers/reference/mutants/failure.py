@@ -44,11 +44,12 @@ def foreign_tag_removed() -> None:
 def same_name_elsewhere_deleted() -> None:
     """A delete removes snapshots of the same name of all domains."""
 
-    async def delete(original: Any, self: Toolstack, ref: str, name: str) -> None:
-        await original(self, ref, name)
+    async def delete(original: Any, self: Toolstack, ref: str, name: str, **kwargs: Any) -> Any:
+        warnings = await original(self, ref, name, **kwargs)
         for record in self.store.records():
             if name in self.store.snapshots(record.uuid):
                 await original(self, record.uuid, name)
+        return warnings
 
     wrap(Toolstack, "snapshot_delete", delete)
 
@@ -57,9 +58,9 @@ def same_name_elsewhere_deleted() -> None:
 def format_guessed() -> None:
     """A raw image that looks like qcow2 is opened as qcow2."""
 
-    def arguments(original: Any, disk: Any) -> Any:
+    def arguments(original: Any, disk: Any, *below: Any) -> Any:
         with open(disk.target, "rb") as file:
             looks_like_qcow2 = file.read(4) == b"QFI\xfb"
-        return original(dataclasses.replace(disk, format="qcow2") if looks_like_qcow2 else disk)
+        return original(dataclasses.replace(disk, format="qcow2") if looks_like_qcow2 else disk, *below)
 
     wrap(command_line, "_disk", arguments)

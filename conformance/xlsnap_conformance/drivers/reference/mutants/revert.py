@@ -8,6 +8,7 @@ from typing import Any
 from xlsnap import executor, plan, steps
 from xlsnap.errors import DomainStateError, UnknownSnapshotError
 from xlsnap.qemu import images
+from xlsnap.qemu.qcow2 import read_header
 from xlsnap.steps import DiskImage, Plan, PlannedStep
 from xlsnap.toolstack import Toolstack
 
@@ -30,10 +31,15 @@ def wrong_memory_after_revert() -> None:
 def one_disk_not_reverted() -> None:
     """The last of several disks stays as it is."""
 
-    def revert(original: Any, *args: Any, disks: Any, **kwargs: Any) -> Plan:
-        return original(*args, disks=disks[: max(1, len(disks) - 1)], **kwargs)  # type: ignore[no-any-return]
+    def choose(original: Any, domain: Any, snapshot: Any) -> Any:
+        returns = original(domain, snapshot)
+        present = domain.config.disk(snapshot.disks[-1].device) if len(snapshot.disks) > 1 else None
+        if present is None:
+            return returns
+        kept = plan.Return("keep", DiskImage(str(present.vdev), str(present.target), present.format))
+        return tuple(kept if item.image.vdev == kept.image.vdev else item for item in returns)
 
-    wrap(plan, "plan_revert", revert)
+    wrap(plan, "choose_returns", choose)
 
 
 @mutant("XLS-REVERT-008", bug="XAPI #7116: a disk that is not part of the snapshot is changed by revert")
@@ -46,7 +52,7 @@ def unselected_disk_reverted() -> None:
         for disk in run.record.config.disks:
             image = DiskImage(str(disk.vdev), str(disk.target), disk.format)
             if disk.vdev not in chosen and disk.readwrite and disk.format == "qcow2":
-                for tag in (await images.read_tags(image))[-1:]:
+                for tag in read_header(image).tags[-1:]:
                     await images.apply_tag(image, tag.id)
 
     original = executor._PERFORM[steps.ApplyDiskSnapshots]

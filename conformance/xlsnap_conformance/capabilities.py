@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What an implementation may or may not be able to do. What it claims is tested, the rest is `unsupported`.
+
+| capability | what can be done |
+|---|---|
+| memory | snapshots with memory |
+| memory-path | with the memory image at a path of the user's |
+| disk-only | without memory |
+| disk-selection | of some of the disks |
+| external | external snapshots of disks, whose overlays go where the user wants or to a place of its choice |
+| mixed | internal and external disks in one snapshot |
+| live | the guest goes on while its memory is being written; claimed only where the host allows it |
+| snapshot-config | snapshots from an xl.snapshot.conf |
+| dry-run | showing what would be done |
+| list-stopped, revert-stopped, delete-stopped | list, revert, delete of a stopped domain |
+| revert | returning to a snapshot |
+| revert-paused | with the domain left paused |
+| delete | deleting a snapshot |
+| delete-children | deleting a snapshot together with all that descend from it, or only those |
+| metadata-files | metadata in libxl's JSON |
+| pause | pause and unpause |
+| shutdown-state | a domain that has powered off can be kept (``on_poweroff="preserve"``) |
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Capability = Literal[
+    "memory",
+    "memory-path",
+    "disk-only",
+    "disk-selection",
+    "external",
+    "mixed",
+    "live",
+    "snapshot-config",
+    "dry-run",
+    "list-stopped",
+    "revert",
+    "revert-paused",
+    "revert-stopped",
+    "delete",
+    "delete-stopped",
+    "delete-children",
+    "metadata-files",
+    "pause",
+    "shutdown-state",
+]
+
+CAPABILITIES: tuple[str, ...] = get_args(Capability)

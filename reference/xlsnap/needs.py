@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the snapshots of a domain need, read from all their metadata at once.
+
+Decisions about images need a little of every snapshot; a full reading of each would cost several times as
+much, which counts where a domain has hundreds.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from .chain import Need
+from .errors import BadNameError, HostError
+from .layout import DomainPaths, name_of_metadata
+from .plan.observed import SnapshotNeeds
+from .snapshot import PARENT_KEY
+
+
+class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a metadata file that counts here."""
+
+    name: str
+    disks: tuple[Need, ...] = ()
+    parent: str | None = msgspec.field(name=PARENT_KEY, default=None)
+
+
+def read_needs(paths: DomainPaths) -> tuple[dict[str, SnapshotNeeds], tuple[str, ...]]:
+    """Return the needs of the domain's snapshots by name, and the names of those that cannot be understood.
+
+    :raise HostError: if the directory cannot be read.
+    """
+    decoder = msgspec.json.Decoder(_Metadata)
+    needs, unreadable = {}, []
+    try:
+        names = [name for item in os.listdir(paths.snapshots) if (name := name_of_metadata(item)) is not None]
+    except FileNotFoundError:
+        return {}, ()
+    except OSError as error:
+        raise HostError(f"cannot read {paths.snapshots}: {error.strerror}") from error
+    for name in sorted(names):
+        try:
+            metadata = decoder.decode(paths.metadata(name).read_bytes())
+        except FileNotFoundError:
+            continue  # somebody removed it meanwhile
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, BadNameError):
+            unreadable.append(name)
+        else:
+            if metadata.name == name:
+                needs[name] = SnapshotNeeds(metadata.parent, metadata.disks)
+            else:
+                unreadable.append(name)
+    return needs, tuple(unreadable)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Snapshots of the disks of a running QEMU: take them in one transaction, drop internal ones."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from ..chain import OVERLAY_FORMAT, chain, present_images
+from ..domain import DomainRecord
+from ..errors import HostError, QmpError
+from ..steps import DiskImage, OverlaidDisk
+from .graph import read_graph
+from .jobs import cancel_job, dismiss_job, wait_for_job
+from .monitor import Monitor
+from .nodes import file_node, image_node, node_options
+from .qcow2 import read_header
+
+
+async def take(
+    monitor: Monitor,
+    record: DomainRecord,
+    name: str,
+    disks: Sequence[DiskImage],
+    overlaid: Sequence[OverlaidDisk],
+) -> None:
+    """Take internal snapshots of `disks` and let those `overlaid` go on with their overlays.
+
+    QEMU rolls back what it did if one fails, and has the overlays open no more then.
+    """
+    actions: list[dict[str, Any]] = [
+        {"type": "blockdev-snapshot-internal-sync", "data": {"device": image_node(disk), "name": name}}
+        for disk in disks
+    ]
+    added: list[str] = []
+    try:
+        for item in overlaid:
+            overlay = DiskImage(item.base.vdev, item.overlay, OVERLAY_FORMAT)
+            options = node_options(overlay, read_only=False, discard=_discards(record, overlay.vdev))
+            await _add(monitor, {**options, "backing": None})
+            added.append(image_node(overlay))
+            link = {"node": image_node(item.base), "overlay": added[-1]}
+            actions.append({"type": "blockdev-snapshot", "data": link})
+        await monitor.execute("transaction", {"actions": actions})
+    except QmpError:
+        for node in added:
+            with contextlib.suppress(HostError):
+                await monitor.execute("blockdev-del", {"node-name": node})
+        raise
+
+
+async def _add(monitor: Monitor, options: dict[str, Any]) -> None:
+    """Add a node. An interrupted operation can have left one of this name, on a file that is gone by now."""
+    try:
+        await monitor.execute("blockdev-add", options)
+    except QmpError:
+        with contextlib.suppress(QmpError):
+            await monitor.execute("blockdev-del", {"node-name": options["node-name"]})
+        await monitor.execute("blockdev-add", options)
+
+
+async def drop(monitor: Monitor, record: DomainRecord, name: str, image: DiskImage) -> None:
+    """Delete the internal snapshot of this name from an image that the domain has open."""
+    present = present_images(record.config)[image.vdev]
+    if image.path == present.path:
+        arguments = {"device": image_node(image), "name": name}
+        await monitor.execute("blockdev-snapshot-delete-internal-sync", arguments)
+    else:
+        await _drop_below(monitor, record, name, image)
+
+
+async def _drop_below(monitor: Monitor, record: DomainRecord, name: str, image: DiskImage) -> None:
+    """Delete it from a backing file, which is read-only but for the time that this takes.
+
+    The command for disks refuses nodes that have another one over them; the job takes any.
+    """
+    node = image_node(image)
+    options = node_options(image, read_only=True, discard=_discards(record, image.vdev))
+    options["file"] = file_node(node)
+    backing = await _backing_node(monitor, record, image)
+    if backing is not None:
+        options["backing"] = backing
+    job = f"drop-{node}"
+    await cancel_job(monitor, job)
+    await monitor.execute("blockdev-reopen", {"options": [{**options, "read-only": False}]})
+    try:
+        await monitor.execute("snapshot-delete", {"job-id": job, "tag": name, "devices": [node]})
+        ended = await wait_for_job(monitor, job)
+        await dismiss_job(monitor, job)
+        if ended.error is not None:
+            raise QmpError("snapshot-delete", ended.error)
+    finally:
+        await monitor.execute("blockdev-reopen", {"options": [options]})
+
+
+async def _backing_node(monitor: Monitor, record: DomainRecord, image: DiskImage) -> str | None:
+    """Return the node below an image; one that the user's image names has no name known to us."""
+    images = chain(record, present_images(record.config)[image.vdev])
+    position = [item.path for item in images].index(image.path)
+    if position + 1 < len(images):
+        return image_node(images[position + 1])
+    if read_header(image).backing is None:
+        return None
+    return (await read_graph(monitor)).backing.get(image_node(image))
+
+
+def _discards(record: DomainRecord, vdev: str) -> bool:
+    disk = record.config.disk(vdev)
+    return disk is not None and bool(disk.discard)

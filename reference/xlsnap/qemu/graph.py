@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Ask a running QEMU which images its disks have: the truth, whatever our record says after a crash."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .monitor import Monitor
+from .nodes import device_id
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """The named block nodes, and for each that lies over another, which one that is."""
+
+    nodes: frozenset[str]
+    backing: dict[str, str]
+
+    def is_used(self, node: str) -> bool:
+        """Say whether another image lies over this one."""
+        return node in self.backing.values()
+
+
+async def root_node(monitor: Monitor, vdev: str) -> str:
+    """Return the node that a disk's device reads from: that of its present image, or a filter over it.
+
+    One question about one device, so that the depth of the chain does not matter; the commands that describe
+    block devices describe all of the chain too.
+    """
+    device = {"path": f"/machine/peripheral/{device_id(vdev)}", "property": "drive"}
+    return str(await monitor.execute("qom-get", device))
+
+
+async def read_graph(monitor: Monitor) -> Graph:
+    """Look at all nodes; the cost grows with their number."""
+    answer = await monitor.execute("x-debug-query-block-graph")
+    names = {node["id"]: str(node["name"]) for node in answer["nodes"] if node["type"] == "block-driver"}
+    return Graph(
+        frozenset(names.values()),
+        {
+            names[edge["parent"]]: names[edge["child"]]
+            for edge in answer["edges"]
+            if edge["name"] == "backing" and edge["parent"] in names
+        },
+    )
