@@ -107,7 +107,7 @@ class Observer:
         before = domain.chains
         disks = self._disks()
         told = None if files is None else files.places()
-        domain.chains = chains.observe(before, world, step, disks, told)
+        domain.chains = chains.observe(before, world, step, disks, told, attached=domain.attached)
         domain.attached = tuple(disk.vdev for disk in world.disks)
         if disks is not None:
             yield from chains.check_present(world, disks)
@@ -117,7 +117,8 @@ class Observer:
         if files is not None:
             yield from metadata.check(world, files, domain.chains, domain.scratch, domain.times)
         graph = chains.follow(domain.chains, world)
-        used = {*graph.nodes, *(image.path for image in domain.chains.first.values())}
+        first = (image.path for image in domain.chains.first.values())
+        used = {*graph.nodes, *first, *domain.chains.set_aside}
         sure = files is not None or not world.overlaid or not world.snapshots
         yield from leftovers.check(world, used, domain.scratch, self.ignored, sure=sure)
 

@@ -12,6 +12,7 @@ All of it is known from the domain's record and the snapshots' metadata: no imag
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -92,41 +93,54 @@ class Images(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def in_use(self) -> Mapping[str, str]:
         """Images from which the domain or a snapshot reads, each with the vdev."""
-        needed = self.needed
-        below = {lower: vdev for path, vdev in needed.items() for lower in self.below(path)}
-        return {**below, **needed}
+        return {**self._below_all(self.needed), **self.needed}
 
     @property
     def unused(self) -> tuple[str, ...]:
         """Images that the toolstack made and nobody reads from any more, the upper ones first."""
         in_use = self.in_use
-        return tuple(sorted((path for path in self.overlays if path not in in_use), key=self._depth)[::-1])
+        unused = [path for path in self.overlays if path not in in_use]
+        return tuple(sorted(unused, key=self._depth, reverse=True))
 
     def is_frozen(self, path: str, *, without: str | None = None) -> bool:
         """Say whether an image's content must not change: a snapshot needs it, or an image over it is needed.
 
         `without` is a disk's present image that does not count, because it is about to be given up.
         """
-        others = {*self.states, *self.tagged, *(image for image in self.present if image != without)}
-        return path in self.states or any(path in self.below(other) for other in others)
+        present = {image: vdev for image, vdev in self.present.items() if image != without}
+        return path in self.states or path in self._below_all({**self.states, **self.tagged, **present})
 
     def merges(self) -> Iterator[Merge]:
         """Yield the pairs that can become one image, lower ones first. After one merge, ask again."""
         in_use = self.in_use
-        for path in sorted(self.overlays, key=self._depth):
-            overlay = self.overlays[path]
-            base = overlay.backing
-            if base is None or path not in in_use or path in self.tagged:
-                continue
-            if base in self.states or base in self.present:
-                continue
-            if [other for other in self.above(base) if other in in_use] == [path]:
-                vdev = in_use[path]
-                yield Merge(
-                    top=DiskImage(vdev, path, OVERLAY_FORMAT),
-                    base=DiskImage(vdev, base, overlay.backing_format or OVERLAY_FORMAT),
-                    active=path in self.present,
-                )
+        readers = Counter(overlay.backing for path, overlay in self.overlays.items() if path in in_use)
+        tops = [
+            overlay
+            for path, overlay in self.overlays.items()
+            if path in in_use
+            and path not in self.tagged
+            and overlay.backing is not None
+            and overlay.backing not in self.states
+            and overlay.backing not in self.present
+            and readers[overlay.backing] == 1
+        ]
+        for overlay in sorted(tops, key=lambda item: self._depth(item.path)):
+            vdev = in_use[overlay.path]
+            yield Merge(
+                top=DiskImage(vdev, overlay.path, OVERLAY_FORMAT),
+                base=DiskImage(vdev, str(overlay.backing), overlay.backing_format or OVERLAY_FORMAT),
+                active=overlay.path in self.present,
+            )
+
+    def _below_all(self, paths: Mapping[str, str]) -> dict[str, str]:
+        """Return what lies below any of some images, looking at each image once."""
+        found: dict[str, str] = {}
+        for path, vdev in paths.items():
+            for lower in self.below(path):
+                if lower in found:
+                    break
+                found[lower] = vdev
+        return found
 
     def _depth(self, path: str) -> int:
         return sum(1 for _ in self.below(path))

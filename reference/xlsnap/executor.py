@@ -135,13 +135,17 @@ def _add_hint(error: BaseException, text: str) -> None:
 # --- what each step does --------------------------------------------------------------------------------
 
 
+_RESUMABLE = frozenset({RunState.RUNNING, RunState.BLOCKED, RunState.PAUSED})
+
+
 async def _pause(run: Executor, step: do.PauseDomain) -> None:
     await run.host.pause(run.record)
 
 
 async def _resume(run: Executor, step: do.ResumeDomain) -> None:
-    if run.host.is_active(run.record) or not step.if_active:
-        await run.host.resume(run.record)
+    if step.if_active and await run.host.run_state(run.record) not in _RESUMABLE:
+        return  # it has ended, or shut down, since it was paused
+    await run.host.resume(run.record)
 
 
 async def _stop(run: Executor, step: do.StopDomain) -> None:

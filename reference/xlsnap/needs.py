@@ -12,7 +12,7 @@ import os
 import msgspec
 
 from .chain import Need
-from .errors import BadNameError, HostError
+from .errors import HostError
 from .layout import DomainPaths, name_of_metadata
 from .plan.observed import SnapshotNeeds
 from .snapshot import PARENT_KEY
@@ -33,18 +33,23 @@ def read_needs(paths: DomainPaths) -> tuple[dict[str, SnapshotNeeds], tuple[str,
     """
     decoder = msgspec.json.Decoder(_Metadata)
     needs, unreadable = {}, []
+    directory = os.fspath(paths.snapshots)
     try:
-        names = [name for item in os.listdir(paths.snapshots) if (name := name_of_metadata(item)) is not None]
+        entries = sorted(os.listdir(directory))
     except FileNotFoundError:
         return {}, ()
     except OSError as error:
-        raise HostError(f"cannot read {paths.snapshots}: {error.strerror}") from error
-    for name in sorted(names):
+        raise HostError(f"cannot read {directory}: {error.strerror}") from error
+    for entry in entries:
+        name = name_of_metadata(entry)
+        if name is None:
+            continue
         try:
-            metadata = decoder.decode(paths.metadata(name).read_bytes())
+            with open(os.path.join(directory, entry), "rb") as file:
+                metadata = decoder.decode(file.read())
         except FileNotFoundError:
             continue  # somebody removed it meanwhile
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, BadNameError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             unreadable.append(name)
         else:
             if metadata.name == name:

@@ -36,7 +36,7 @@ class PauseDomain(Step, frozen=True, tag="pause-domain"):
 
 
 class ResumeDomain(Step, frozen=True, tag="resume-domain"):
-    """Let the virtual CPUs run again; with `if_active` a domain that has died meanwhile is no error."""
+    """Let the virtual CPUs run again; with `if_active` a domain that has ended or shut down is no error."""
 
     if_active: bool = False
 

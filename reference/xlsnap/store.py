@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOCK_POLL_SECONDS = 0.01
+MAX_FILE_NAME_BYTES = 255
+"""Limit of the file systems of Linux."""
 ROOT_LOCK_SECONDS = 10.0
 
 
@@ -229,7 +231,9 @@ def new_file_problem(path: str) -> str | None:
     """Say why a new file cannot be made at `path` by us, or None. It must be absolute and not exist."""
     if not os.path.isabs(path):
         return "not an absolute path"
-    parent = os.path.dirname(path)
+    parent, name = os.path.split(path)
+    if len(os.fsencode(name)) > MAX_FILE_NAME_BYTES:
+        return f"a file name has at most {MAX_FILE_NAME_BYTES} bytes"
     if os.path.lexists(path):
         return "exists already"
     if not os.path.isdir(parent):

@@ -267,23 +267,22 @@ class Toolstack(Operations):
             if not children_only:
                 doomed.append(name)
             for each in doomed:
-                domain = self._observe(run)
                 await run.execute(planning.plan_delete(domain, domain.snapshot(each)))
-            warnings = await self._merge_images(run, progress)
+                domain = self._observe(run)
+            warnings = await self._merge_images(run, domain, progress)
             uuid = run.record.uuid
         self._forget_if_unused(uuid)
         return warnings
 
-    async def _merge_images(self, run: Executor, progress: Progress | None) -> list[str]:
+    async def _merge_images(
+        self, run: Executor, domain: ObservedDomain, progress: Progress | None
+    ) -> list[str]:
         """Make one of images that nobody needs apart, as long as there are any."""
         warnings: list[str] = []
         failed = set()
         self.host.progress = progress
         try:
-            while run.record.overlays:
-                domain = self._observe(run)
-                if domain.unreadable:
-                    break
+            while domain.overlays and not domain.unreadable:
                 merge = next((item for item in domain.images().merges() if item not in failed), None)
                 if merge is None:
                     break
@@ -296,6 +295,7 @@ class Toolstack(Operations):
                     )
                     if run.interrupted():
                         break
+                domain = self._observe(run)
         finally:
             self.host.progress = None
         return warnings

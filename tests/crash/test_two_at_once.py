@@ -13,8 +13,8 @@ from mutants import locks_hold_nobody
 from together import Race, list_until
 from world import DOMAIN, Operation, World, perform, put_back
 
-ROUNDS = 8
-LIST_ROUNDS = 5
+ROUNDS = 6
+LIST_ROUNDS = 3
 LIST_SECONDS = 5.0
 
 

@@ -19,6 +19,7 @@ from xlsnap.domain import DomainConfig, DomainRecord, Overlay, RunState
 from xlsnap.errors import HostError, InputError, NameTakenError, QmpError
 from xlsnap.layout import StateRoot
 from xlsnap.qemu import QemuHost, background, process
+from xlsnap.qemu.command_line import command_line
 from xlsnap.qemu.graph import read_graph, root_node
 from xlsnap.qemu.monitor import Monitor
 from xlsnap.qemu.nodes import image_node, node_name
@@ -237,6 +238,13 @@ def test_an_overlay_over_a_raw_image_has_its_size(raw_lab: Lab) -> None:
     assert found["backing-filename-format"] == "raw"
 
 
+def test_nothing_below_the_backing_file_is_opened(lab: Lab) -> None:
+    """So that the cost of an overlay does not depend on the depth of its chain."""
+    middle = lab.make(lab.at("middle.qcow2"), lab.base)
+    os.unlink(lab.base.path)
+    assert info(lab.make(lab.at("o.qcow2"), middle).path)["virtual-size"] == 1 << 20
+
+
 @pytest.mark.parametrize("taken", ["file", "link", "dangling"])
 def test_what_is_at_a_path_stays_and_nothing_else_is_left(lab: Lab, taken: str) -> None:
     path = Path(lab.at("taken.qcow2"))
@@ -451,6 +459,22 @@ def test_a_backing_file_is_read_only_again_after_a_snapshot_of_it_was_dropped(la
     assert node["ro"]
     with open(lab.base.path, "rb") as file, pytest.raises(subprocess.CalledProcessError):
         qemu_img("snapshot", "-c", "x", file.name)  # still locked, as a backing file is
+
+
+def test_an_internal_snapshot_of_an_overlay_is_applied(lab: Lab) -> None:
+    lab.start()
+    lab.write(1, "base")
+    overlay = lab.grow("o.qcow2")
+    lab.write(2, "tagged")
+    tagged(lab, overlay, "s")
+    lab.write(1, "later")
+    lab.write(2, "later")
+    lab.stop()
+    (state,) = lab.run(lab.host.inspect(lab.record, [overlay]))
+    lab.run(lab.host.apply_disk_snapshots(lab.record, [TaggedImage(overlay, state.tags[0].id)]))
+    check(lab.base, overlay)
+    lab.start()
+    assert lab.read(1, 2) == ["base", "tagged"]
 
 
 # --- copies of internal snapshots -----------------------------------------------------------------------
@@ -765,10 +789,9 @@ def test_an_overlay_that_was_never_taken_is_let_go(lab: Lab) -> None:
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     """Let QEMU find no space when it allocates a cluster in an image."""
-    original = process.command_line
 
     def broken(*args: Any, **kwargs: Any) -> list[str]:
-        arguments: list[str] = original(*args, **kwargs)
+        arguments = command_line(*args, **kwargs)
         for index, item in enumerate(arguments):
             if arguments[index - 1] != "-blockdev":
                 continue
@@ -879,6 +902,8 @@ def test_a_live_memory_image_is_of_the_instant_of_the_pause(lab: Lab) -> None:
         probe.set("word", "now")
         probe.memory_fill(2)
         assert probe.memory_sum() != before
+    capabilities = lab.run(lab.monitor().execute("query-migrate-capabilities"))
+    assert {"capability": "background-snapshot", "state": False} in capabilities
     lab.write(1, "disks-are-ours")
     for _ in range(2):  # also of a domain that was loaded itself
         revert(lab, memory)
@@ -1024,6 +1049,9 @@ def test_an_image_that_cannot_be_read_is_a_problem(lab: Lab) -> None:
     (state,) = lab.run(lab.host.inspect(lab.record, [missing]))
     assert state.problem == f"{missing.path}: No such file or directory"
     lab.run(lab.host.drop_disk_snapshots(lab.record, "s", [missing]))
+    os.mkfifo(missing.path)
+    (state,) = lab.run(lab.host.inspect(lab.record, [missing]))
+    assert state.problem is not None
 
 
 def test_stopping_a_domain_ends_its_jobs(lab: Lab) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .. import trace as do
@@ -37,12 +37,15 @@ class Chains:
     ``first`` are those that were made for it and ``present`` those that it uses now, by vdev; also of disks
     that it does not have at the moment. ``places`` are the images that hold a disk's state in a snapshot, or
     its tag, and ``overlays`` the paths of those that the domain went on with, as far as that is known.
+    ``set_aside`` are those of disks that were detached and came back with another image: their user may still
+    want what they hold.
     """
 
     first: Mapping[str, Place]
     present: Mapping[str, Place]
     places: Mapping[Key, Place] = field(default_factory=dict)
     overlays: Mapping[Key, str] = field(default_factory=dict)
+    set_aside: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, first: Mapping[str, Place]) -> Chains:
@@ -60,10 +63,13 @@ def observe(
     step: Step,
     disks: Sequence[DiskInUse] | None,
     told: Mapping[Key, Place] | None,
+    *,
+    attached: Collection[str] | None = None,
 ) -> Chains:
     """Return what is known after a step.
 
     :param world: the domain as it must be after the step.
+    :param attached: the vdevs that it had before the step, None for all.
     :param disks: the images that it uses, None if that was not asked.
     :param told: where the metadata says that snapshots are, None where there is none.
     """
@@ -72,6 +78,8 @@ def observe(
         present = dict(known.first)  # the domain is forgotten: only the user's configuration is left
     for disk in disks or ():
         present[disk.vdev] = Place(os.path.realpath(disk.path), disk.format)
+    detached = known.present.keys() - (known.present.keys() if attached is None else attached)
+    aside = {known.present[vdev].path for vdev in detached if present[vdev] != known.present[vdev]}
     places = {}
     overlays = {}
     for snapshot in world.snapshots:
@@ -85,7 +93,7 @@ def observe(
             places[key] = moved or known.places[key]
             if key in known.overlays and not isinstance(step, do.Delete):
                 overlays[key] = known.overlays[key]
-    return Chains(known.first, present, places, overlays)
+    return Chains(known.first, present, places, overlays, known.set_aside | aside)
 
 
 # --- the graph ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from xlsnap_conformance import protocol as p
@@ -21,8 +22,10 @@ from xlsnap_conformance.trace import DiskOf, DomainOf
 from .conftest import Need, NewScenario, Tell
 from .counting import TWO_DISKS, counters_agree
 
-LARGE = DomainOf(disks=(DiskOf(vdev="hda"),), memory_mib=256)
-"""Enough memory for its writing to take a while."""
+MEMORY_MIB = 512
+"""Enough memory for its writing to take a while, also where all of it is zero."""
+
+LARGE = DomainOf(disks=(DiskOf(vdev="hda"),), memory_mib=MEMORY_MIB)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ def test_live_memory_and_disks_are_of_one_instant(
         need("external")
     if len(set(types)) > 1:
         need("mixed")
-    scenario = new_scenario(TWO_DISKS)
+    scenario = new_scenario(msgspec.structs.replace(TWO_DISKS, memory_mib=MEMORY_MIB))
     disks = tuple(
         DiskChoice(vdev=vdev, type="external" if type == "external" else "internal")
         for vdev, type in zip(("hda", "xvda"), types, strict=True)

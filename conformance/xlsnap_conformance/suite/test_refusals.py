@@ -168,6 +168,10 @@ BAD_CONFIGURATIONS: dict[str, tuple[str, str]] = {
     "memory is a word": ("XLS-CONF-012", 'name = "a"\nmemory = "maybe"\n'),
     "memory is relative": ("XLS-CONF-012", 'name = "a"\nmemory = "a.save"\n'),
     "disk is a string": ("XLS-CONF-014", 'name = "a"\nmemory = "yes"\ndisk = "vdev=hda"\n'),
+    "relative target": (
+        "XLS-CONF-027",
+        'name = "a"\nmemory = "yes"\ndisk = [ "vdev=hda,target=overlay.qcow2" ]\n',
+    ),
     "raw overlay": (
         "XLS-CONF-015",
         'name = "a"\nmemory = "yes"\ndisk = [ "format=raw,vdev=hda,target=/nowhere/overlay.img" ]\n',

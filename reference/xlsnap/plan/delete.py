@@ -86,7 +86,7 @@ def plan_merge(domain: ObservedDomain, merge: Merge) -> Plan:
     remove = PlannedStep(do.RemoveImages(paths=(top.path,)))
     if merge.active:
         config = with_images(domain.config, {top.vdev: base})
-        runs = domain.run_state not in (None, RunState.PAUSED)
+        runs = domain.run_state in (RunState.RUNNING, RunState.BLOCKED)
         steps = [
             copy,
             *([PAUSE] if runs else []),

@@ -76,7 +76,7 @@ def read_header(image: DiskImage) -> Header:
     :raise HostError: if it cannot be read, or is not of its format.
     """
     try:
-        fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(image.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it can be a named pipe
         try:
             return _read_qcow2(fd, image.path) if image.format == "qcow2" else Header(_size(fd))
         finally:

@@ -50,6 +50,11 @@ class Observation:
         """Return the same state after the death of the guest."""
         return dataclasses.replace(self, run_state=None, memory=None)
 
+    def without_backing(self) -> Observation:
+        """Return the same state but for what images lie over."""
+        images = {name: {**image, "backing": None} for name, image in self.images.items()}
+        return dataclasses.replace(self, images=images)
+
     def differences(self, other: Observation) -> Iterator[str]:
         """Yield what this state has otherwise than the other one."""
         for field in dataclasses.fields(self):

@@ -21,6 +21,7 @@ from xlsnap import __version__
 from xlsnap.domain import DomainConfig, RunState
 from xlsnap.errors import InternalError, UnknownDomainError, XlsnapError
 from xlsnap.layout import StateRoot
+from xlsnap.qemu.background import live_problem
 from xlsnap.request import SnapshotRequest, combine
 from xlsnap.snapshot import DomainSnapshot
 from xlsnap.toolstack import Toolstack
@@ -51,9 +52,10 @@ class ReferenceDriver:
     def __init__(
         self, *, implementation: str = "xlsnap", accelerator: str = "tcg", without: Collection[str] = ()
     ) -> None:
-        """Make a driver that claims all capabilities but those in `without`."""
+        """Make a driver that claims all capabilities but those in `without`, and what this host lacks."""
         self.implementation = implementation
-        self.capabilities = tuple(name for name in p.CAPABILITIES if name not in without)
+        lacking = {*without, *(("live",) if live_problem() else ())}
+        self.capabilities = tuple(name for name in p.CAPABILITIES if name not in lacking)
         self._accelerator = accelerator
         self._toolstack: Toolstack | None = None
 
