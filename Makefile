@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Every target sets the checkout up first (scripts/setup.sh); on a checkout that is ready that does nothing.
 # JOBS is the number of processes that run tests; ARGS goes to the command of the target as it is:
-#     make test ARGS="tests/grammars -k disk"      make conformance ARGS="--seed 7"
+#     make test ARGS="tests/grammars -k disk"      make conformance PROFILE=all ARGS="--seed 7"
 
-JOBS   ?= 2
-ARGS   ?=
-REPORT ?= report
+JOBS    ?= 2
+ARGS    ?=
+PROFILE ?= core
+REPORT  ?= report
 python := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup conformance test lint unit bench format wheel clean
+.PHONY: help setup conformance test lint unit crash bench format wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +19,7 @@ setup: ## install what is missing; other targets do this by themselves
 	@scripts/setup.sh
 
 conformance: setup ## run the conformance suite against the reference toolstack; writes report/
-	$(python) -m xlsnap_conformance run --profile core -n $(JOBS) --report $(REPORT) $(ARGS)
+	$(python) -m xlsnap_conformance run --profile $(PROFILE) -n $(JOBS) --report $(REPORT) $(ARGS)
 
 test: lint unit ## check style and types, and run the tests of the kit itself
 
@@ -29,6 +30,9 @@ lint: setup ## check style (ruff) and types (mypy)
 
 unit: setup
 	$(python) -m pytest -n $(JOBS) $(ARGS)
+
+crash: setup ## try every point at which something can be killed; takes hours
+	$(python) -m pytest -n $(JOBS) tests/crash --every-kill-point $(ARGS)
 
 bench: setup ## measure speed; prints ratios and goals
 	$(python) tests/bench/run.py $(ARGS)

@@ -201,7 +201,10 @@ _CLAUSES: dict[Aspect, dict[str, Clauses]] = {
         "create, default target": ("XLS-META-013", "XLS-CREATE-028"),
         "any": ("XLS-META-013",),
     },
-    Aspect.METADATA_TYPE: {"any": ("XLS-META-015",)},
+    Aspect.METADATA_TYPE: {
+        "create, external": ("XLS-META-015", "XLS-META-002"),
+        "any": ("XLS-META-002", "XLS-META-015"),
+    },
     Aspect.CREATION_TIME: {"any": ("XLS-META-004",)},
     Aspect.METADATA_MEMORY: {"any": ("XLS-META-005",)},
     Aspect.METADATA_STATE: {"any": ("XLS-META-006",)},

@@ -295,6 +295,10 @@ def _put_file(domain: LiveDomain, step: do.PutFile, world: World) -> None:
     Path(domain.place(step.path)).write_text(step.content)
 
 
+def _put_link(domain: LiveDomain, step: do.PutLink, world: World) -> None:
+    Path(domain.place(step.path)).symlink_to("/proc")
+
+
 def _put_tag(domain: LiveDomain, step: do.PutTag, world: World) -> None:
     qemu_img("snapshot", "-q", "-c", step.name, domain.image(step.vdev))
 
@@ -333,6 +337,7 @@ _PERFORM: dict[type[Step], Callable[[LiveDomain, Any, World], str | None]] = {
     do.Revert: _revert,
     do.Delete: _delete,
     do.PutFile: _put_file,
+    do.PutLink: _put_link,
     do.PutTag: _put_tag,
     do.Zero: _zero,
     do.Lose: _lose,

@@ -301,8 +301,11 @@ def _occupied_memory(machine: SnapshotMachine, data: st.DataObject) -> Step | No
 
 
 def _unwritable_memory(machine: SnapshotMachine, data: st.DataObject) -> Step | None:
-    """A path that nobody finds wrong before the file is made: the name is too long for a file."""
-    return do.Create(name=machine.fresh_name(data), memory=f"{SCRATCH}/{'m' * 300}")
+    """A path at which no file can be made, which is found out late."""
+    link = f"{SCRATCH}/proc"
+    if link not in machine.world.links:
+        return do.PutLink(path=link)
+    return do.Create(name=machine.fresh_name(data), memory=f"{link}/memory")
 
 
 def _unknown(machine: SnapshotMachine, data: st.DataObject) -> Step | None:

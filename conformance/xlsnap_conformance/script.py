@@ -126,6 +126,8 @@ def _commands(step: Step, trace: Trace) -> Iterable[str]:
             return [begin] if disks is None else [_configuration(trace, disks), begin]
         case do.PutFile(path=path, content=content):
             return [f"printf %s {shlex.quote(content)} >{_quoted(path)}"]
+        case do.PutLink(path=path):
+            return [f"ln -s /proc {_quoted(path)}"]
         case do.PutTag(vdev=vdev, name=name):
             return [f'run qemu-img snapshot -c {shlex.quote(name)} "$SCRATCH/{vdev}.qcow2"']
         case do.Zero(vdev=vdev, lba=lba, count=count):

@@ -158,6 +158,15 @@ class PutFile(Step, frozen=True, kw_only=True, tag="put-file"):
     content: str = "a file of the user\n"
 
 
+class PutLink(Step, frozen=True, kw_only=True, tag="put-link"):
+    """The user puts a symbolic link to ``/proc`` somewhere: a directory in which nobody can make a file.
+
+    That root may write to it, it seems, is the point: who only asks finds nothing wrong, and fails later.
+    """
+
+    path: str
+
+
 class PutTag(Step, frozen=True, kw_only=True, tag="put-tag"):
     """The user makes an internal snapshot of their own in an image of the stopped domain; it must stay."""
 
@@ -198,6 +207,7 @@ AnyStep = (
     | Delete
     | List
     | PutFile
+    | PutLink
     | PutTag
     | Zero
     | Lose

@@ -34,6 +34,8 @@ def _action(step: do.Step) -> str:
             return _start(step)
         case do.PutFile(path=path):
             return f"put a file of the user's at {path}"
+        case do.PutLink(path=path):
+            return f"put a link to /proc at {path}"
         case do.PutTag(vdev=vdev, name=name):
             return f"make an internal snapshot {name!r} of the user's own in the image of {vdev}"
         case do.Zero(vdev=vdev, lba=lba, count=count):

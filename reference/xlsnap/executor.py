@@ -196,9 +196,10 @@ async def _remove_images(run: Executor, step: do.RemoveImages) -> None:
     gone = [path for path in step.paths if path in ours]
     for path in gone:
         try:
-            Path(path).unlink(missing_ok=True)
-            if os.path.isdir(os.path.dirname(path)):
-                files.sync_directory(Path(path).parent)
+            os.unlink(path)
+            files.sync_directory(Path(path).parent)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
         except OSError as error:
             raise HostError(f"cannot remove image {path}: {error.strerror}") from error
     if gone:

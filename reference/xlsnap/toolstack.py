@@ -268,7 +268,7 @@ class Toolstack(Operations):
                 doomed.append(name)
             for each in doomed:
                 await run.execute(planning.plan_delete(domain, domain.snapshot(each)))
-                domain = self._observe(run)
+                domain = planning.without_snapshot(domain, each, run.record)
             warnings = await self._merge_images(run, domain, progress)
             uuid = run.record.uuid
         self._forget_if_unused(uuid)

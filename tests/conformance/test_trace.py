@@ -32,6 +32,7 @@ EVERYTHING = Trace(
         do.Set(key="a", value="1"),
         do.Write(vdev="hda", lba=1, word="w"),
         do.PutFile(path=f"{SCRATCH}/it's", content="a 'b'\n$HOME"),
+        do.PutLink(path=f"{SCRATCH}/proc"),
         do.Create(name="it's $HOME `x`", description='d"\\', disks=(DiskChoice(vdev="hda"),)),
         do.Create(name="path", memory=f"{SCRATCH}/memory image", as_config=True),
         do.Create(name="path", refused="input"),

@@ -42,7 +42,7 @@ def test_it_runs_both_commands_with_the_oracle_required_and_ends_with_their_summ
     assert [line for line in lines if line.startswith("make ")] == [
         "make setup oracle=1",
         "make --keep-going test oracle=1",
-        "make conformance oracle=1",
+        "make conformance PROFILE=all oracle=1",
     ]
     assert lines[-4:] == [
         "=== summary",

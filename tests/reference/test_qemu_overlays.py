@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
 """Overlays, merges and live memory images on real QEMU, through the host alone: no plan, no journal."""
 
 from __future__ import annotations

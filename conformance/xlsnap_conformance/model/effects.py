@@ -124,6 +124,10 @@ def _put_file(world: World, step: do.PutFile) -> World:
     return replace(world, files={**world.files, step.path: step.content})
 
 
+def _put_link(world: World, step: do.PutLink) -> World:
+    return replace(world, links=world.links | {step.path})
+
+
 def _put_tag(world: World, step: do.PutTag) -> World:
     return replace(world, foreign_tags=world.foreign_tags | {(step.vdev, step.name)})
 
@@ -155,6 +159,7 @@ EFFECTS: Mapping[type[Step], Callable[[World, Any], World]] = {
     do.Revert: _revert,
     do.Delete: _delete,
     do.PutFile: _put_file,
+    do.PutLink: _put_link,
     do.PutTag: _put_tag,
     do.Zero: _zero,
     do.Lose: _lose,

@@ -94,6 +94,10 @@ def _too_long(path: str) -> bool:
     return len(path.rpartition("/")[2].encode()) > MAX_FILE_NAME_BYTES
 
 
+def _directory(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
 def _external(step: do.Create) -> Iterator[DiskChoice]:
     return (disk for disk in step.disks or () if disk.type == "external")
 
@@ -155,6 +159,15 @@ REFUSALS: tuple[Rule, ...] = (
         lambda world, step: _too_long(step.memory),
     ),
     Rule(
+        do.Create, ("host", "input"), "XLS-FAIL-002", "no file can be made where the memory image should go",
+        lambda world, step: _directory(step.memory) in world.links,
+    ),
+    Rule(
+        do.Create, ("input", "host"), "XLS-CREATE-009", "the memory image should go to a missing directory",
+        lambda world, step: step.memory.startswith(SCRATCH)
+        and _directory(step.memory) not in {SCRATCH, *world.links},
+    ),
+    Rule(
         do.Create, ("input",), "XLS-CREATE-010", "an overlay's target is not absolute",
         lambda world, step: any(not target.startswith(("/", SCRATCH)) for target in _targets(step)),
     ),
@@ -169,7 +182,7 @@ REFUSALS: tuple[Rule, ...] = (
     Rule(
         do.Create, ("input", "host"), "XLS-CREATE-010", "an overlay cannot be written where it should go",
         lambda world, step: any(
-            target.startswith(SCRATCH) and (target.rpartition("/")[0] != SCRATCH or _too_long(target))
+            target.startswith(SCRATCH) and (_directory(target) != SCRATCH or _too_long(target))
             for target in _targets(step)
         ),
     ),

@@ -77,7 +77,8 @@ class World:
     left after a delete is the implementation's choice, so that the format must be observed. ``overlaid`` are
     the vdevs that were ever part of an external snapshot. ``targets`` are overlays that are there for sure.
     ``current`` is the snapshot that the domain's state came from: the last one taken or reverted to.
-    ``files`` are those that the user put somewhere, by path, and ``foreign_tags`` the internal snapshots, by
+    ``files`` are those that the user put somewhere, by path, ``links`` directories in which no file can be
+    made, and ``foreign_tags`` the internal snapshots, by
     vdev and name, that the user made: they must never change.
     """
 
@@ -92,6 +93,7 @@ class World:
     overlaid: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
     files: Mapping[str, str] = field(default_factory=dict)
+    links: frozenset[str] = frozenset()
     foreign_tags: frozenset[tuple[str, str]] = frozenset()
 
     @property

@@ -23,6 +23,7 @@ from .observed import (
     observe_disk,
     snapshot_config,
     snapshot_disks,
+    without_snapshot,
 )
 from .revert import Return, choose_returns, plan_revert
 
@@ -50,4 +51,5 @@ __all__ = [
     "plan_start",
     "snapshot_config",
     "snapshot_disks",
+    "without_snapshot",
 ]

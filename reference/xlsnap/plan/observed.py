@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ..chain import Images, Need
-from ..domain import DomainConfig, Overlay, RunState
+from ..domain import DomainConfig, DomainRecord, Overlay, RunState
 from ..errors import SnapshotDamagedError, UnknownSnapshotError
 from ..host import ImageState
 from ..snapshot import CONFIG_KEY, DiskSnapshot, DomainSnapshot, SnapshotType
@@ -63,6 +63,20 @@ class ObservedDomain(msgspec.Struct, frozen=True, kw_only=True):
             return ()
         before = set(self.images().unused)
         return tuple(path for path in after.unused if path not in before)
+
+
+def without_snapshot(domain: ObservedDomain, name: str, record: DomainRecord) -> ObservedDomain:
+    """Return the domain after the deletion of a snapshot, without reading all others again.
+
+    Those that descend from it were deleted before it, or are not asked for their parents any more.
+    """
+    return msgspec.structs.replace(
+        domain,
+        needs={other: item for other, item in domain.needs.items() if other != name},
+        config=record.config,
+        overlays=record.overlays,
+        current=record.current,
+    )
 
 
 def find_snapshot(domain: str, snapshots: Mapping[str, DomainSnapshot], name: str) -> DomainSnapshot:

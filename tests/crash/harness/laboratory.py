@@ -11,7 +11,7 @@ from pathlib import Path
 from fork_server import ForkServer, Outcome
 from kill_points import Strike, Victim, arm
 from scenarios import OPERATIONS, Scenario
-from verdict import Survey, judge, observe
+from verdict import Aftermath, Survey, judge, observe
 from world import World, build, demolish, perform, put_back, recover_only
 
 Preparation = Callable[[], None]
@@ -66,7 +66,7 @@ class Laboratory:
         for number in ends[:-1]:
             self.put_back()
             self.armed(perform, self.operation, strike=Strike(number, ("toolstack",)))
-            stages[f"cut {events[number]}"] = self.server.call(observe, self.world).unwrap()
+            stages[f"cut {events[number]} ({len(stages)})"] = self.server.call(observe, self.world).unwrap()
         return Survey(events, {**stages, "new": new})
 
     def put_back(self) -> None:
@@ -98,9 +98,7 @@ class Laboratory:
         """Return the kill points of the recovery after the toolstack was killed at an event."""
         self.put_back()
         self.armed(perform, self.operation, strike=Strike(at, ("toolstack",)))
-        outcome = self.armed(recover_only)
-        outcome.unwrap()
-        return outcome.reports
+        return self.armed(recover_only).reports
 
     def _complaint(self, outcome: Outcome, at: int, victims: tuple[Victim, ...]) -> str | None:
         """Judge the world after something was cut short, and say where that was."""
@@ -117,14 +115,14 @@ class Laboratory:
         failure = outcome.failure
         if failure is not None and not failure.is_clean:
             return Verdict(None, f"not a clean error: {failure}")
-        leaks = not (guest_died or disk_failed)
+        aftermath = Aftermath(
+            succeeded=failure is None and not outcome.killed, guest_died=guest_died, disk_failed=disk_failed
+        )
         judged = self.server.call(
-            judge, self.world, self.operation, self.survey, guest_died, leaks, prepare=self.prepare
+            judge, self.world, self.operation, self.survey, aftermath, prepare=self.prepare
         )
         if judged.failure is not None:
             violation = judged.failure.kind == "Violation"
             return Verdict(None, judged.failure.message if violation else str(judged.failure))
         stage: str = judged.unwrap()
-        if failure is None and not outcome.killed and stage == "old":
-            return Verdict(stage, "it succeeded and had no effect")
         return Verdict(stage, None)

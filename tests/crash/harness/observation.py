@@ -55,12 +55,31 @@ class Observation:
         images = {name: {**image, "backing": None} for name, image in self.images.items()}
         return dataclasses.replace(self, images=images)
 
+    def of_disk(self, vdev: str) -> Any:
+        """Return the part of the state that is about one disk or about none."""
+        return _without_disks(dataclasses.asdict(self), set(DISKS) - {vdev})
+
     def differences(self, other: Observation) -> Iterator[str]:
         """Yield what this state has otherwise than the other one."""
         for field in dataclasses.fields(self):
             mine, others = getattr(self, field.name), getattr(other, field.name)
             if mine != others:
                 yield f"{field.name}: {_first_difference(mine, others)}"
+
+
+def _without_disks(value: Any, others: set[str]) -> Any:
+    """Leave out of nested values what is about other disks only."""
+    if isinstance(value, dict):
+        kept = {key: item for key, item in value.items() if not _only_about((key, item), others)}
+        return {key: _without_disks(item, others) for key, item in kept.items()}
+    if isinstance(value, list | tuple):
+        return [_without_disks(item, others) for item in value if not _only_about(item, others)]
+    return value
+
+
+def _only_about(item: Any, others: set[str]) -> bool:
+    named = set(re.findall(rf"\b({'|'.join(DISKS)})\b", json.dumps(item)))
+    return bool(named) and named <= others
 
 
 def _first_difference(mine: Any, others: Any) -> str:

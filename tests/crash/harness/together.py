@@ -76,7 +76,7 @@ class Race:
         if unclean:
             return f"not a clean error: {unclean[0]}"
         errors = tuple(_error(outcome.failure) for outcome in outcomes)
-        allowed = {f"{item.errors}": item.state for item in self.allowed if item.errors == errors}
+        allowed = {f"order {n}": item.state for n, item in enumerate(self.allowed) if item.errors == errors}
         if not allowed:
             return f"they end with {errors}, in no order one after the other"
         judged = self.server.call(judge_together, self.world, allowed)

@@ -12,7 +12,7 @@ from typing import Any
 
 from fork_server import guests
 from observation import Observation, ask_guest, damage, inspect, look, remains
-from world import DOMAIN, HISTORY, PRESENT, UUID, Operation, World, recover, run
+from world import DISKS, DOMAIN, HISTORY, PRESENT, UUID, Operation, World, recover, run
 from xlsnap import savefile
 from xlsnap.errors import XlsnapError
 from xlsnap.snapshot import DomainSnapshot, SnapshotType
@@ -21,6 +21,19 @@ from xlsnap.toolstack import Toolstack
 
 class Violation(AssertionError):
     """The world is in no state that is allowed, or does not do what it should."""
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """What is known of an operation that has ended, and what may excuse the state of the world.
+
+    ``succeeded``: it said so. ``guest_died``: the domain may be stopped. Clusters of images may be lost where
+    the guest died or the disk failed.
+    """
+
+    succeeded: bool = False
+    guest_died: bool = False
+    disk_failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,11 +49,9 @@ class Survey:
 
 
 async def examine(
-    toolstack: Toolstack, world: World, operation: Operation, survey: Survey, *, guest_died: bool, leaks: bool
+    toolstack: Toolstack, world: World, operation: Operation, survey: Survey, aftermath: Aftermath
 ) -> str:
     """Let the next command recover, and judge the result; return the name of the stage that it is.
-
-    With `guest_died` the domain may be stopped; with `leaks` images must not have unused clusters.
 
     :raise Violation: if it is a third state, or something else is wrong.
     """
@@ -49,18 +60,21 @@ async def examine(
         await recover(toolstack)
     except XlsnapError as error:
         raise Violation(f"the next command fails: {error}") from error
-    stage = match(await look(toolstack, world), survey.stages, guest_died=guest_died)
+    allowed = {
+        name: state for name, state in survey.stages.items() if name != "old" or not aftermath.succeeded
+    }
+    stage = match(await look(toolstack, world), allowed, guest_died=aftermath.guest_died)
     check_nothing(remains(world))
     await retry(toolstack, world, operation, survey, stage)
     for snapshot in toolstack.snapshot_list(DOMAIN):
         word = HISTORY.get(snapshot.name, PRESENT)
-        memory_lost = guest_died and snapshot.name not in HISTORY
+        memory_lost = aftermath.guest_died and snapshot.name not in HISTORY
         await check_revert(toolstack, world, snapshot.name, {word}, memory_lost=memory_lost)
     await toolstack.destroy(DOMAIN)
     check_nothing(remains(world))
     if guests():
         raise Violation("a QEMU process is left after the domain was destroyed")
-    check_nothing(await damage(world, leaks=leaks))
+    check_nothing(await damage(world, leaks=not (aftermath.guest_died or aftermath.disk_failed)))
     return stage
 
 
@@ -90,22 +104,31 @@ def _lacks(snapshot: DomainSnapshot, images: Mapping[str, Mapping[str, Any]]) ->
 def match(seen: Observation, stages: Mapping[str, Observation], *, guest_died: bool) -> str:
     """Return the name of the stage that a state is.
 
-    A QEMU that dies while it merges images may have changed what one of them lies over, and nothing else: the
-    next merge does it again.
-
     :raise Violation: if it is none; it says what differs from the stage that is the most like it.
     """
     states = list(stages.items())
     if guest_died:
         states += [(name, state.without_guest()) for name, state in stages.items()]
     for name, state in states:
-        unsure = guest_died and "after plan" in name
-        if seen == state or (unsure and seen.without_backing() == state.without_backing()):
+        if seen == state:
             return name
+    if guest_died and _is_partly_merged(seen, [state for name, state in states if name != "old"]):
+        return "partly merged"
     name, differences = min(
         ((name, list(seen.differences(state))) for name, state in states), key=lambda item: len(item[1])
     )
     raise Violation(f"a third state, not quite {name}: {'; '.join(differences)}")
+
+
+def _is_partly_merged(seen: Observation, states: Iterable[Observation]) -> bool:
+    """Say whether each disk for itself is in one of the states.
+
+    Where a guest dies while one disk's images are merged, those of others may be merged all the same; and an
+    image may lie over another one already, because QEMU has come so far. The next merge does it again.
+    """
+    states = [state.without_backing() for state in states]
+    seen = seen.without_backing()
+    return all(any(seen.of_disk(vdev) == state.of_disk(vdev) for state in states) for vdev in DISKS)
 
 
 async def retry(toolstack: Toolstack, world: World, operation: Operation, survey: Survey, stage: str) -> None:
@@ -163,12 +186,9 @@ def check_nothing(problems: Iterable[str]) -> None:
         raise Violation("; ".join(found))
 
 
-def judge(world: World, operation: Operation, survey: Survey, guest_died: bool, leaks: bool) -> str:
+def judge(world: World, operation: Operation, survey: Survey, aftermath: Aftermath) -> str:
     """Examine the world with a toolstack of its own."""
-    return run(
-        world,
-        lambda toolstack: examine(toolstack, world, operation, survey, guest_died=guest_died, leaks=leaks),
-    )
+    return run(world, lambda toolstack: examine(toolstack, world, operation, survey, aftermath))
 
 
 def check_listed(world: World) -> None:

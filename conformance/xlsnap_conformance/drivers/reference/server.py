@@ -272,10 +272,8 @@ def _listed(snapshot: DomainSnapshot) -> p.ListedSnapshot:
 
 async def _snapshot_list(driver: ReferenceDriver, request: p.SnapshotList) -> p.SnapshotListResult:
     snapshots = driver.toolstack.snapshot_list(request.domain)
-    return p.SnapshotListResult(
-        snapshots=tuple(_listed(snapshot) for snapshot in snapshots),
-        current=driver.toolstack.resolve(request.domain).current or "",
-    )
+    current = (driver.toolstack.resolve(request.domain).current or "") if snapshots else None
+    return p.SnapshotListResult(snapshots=tuple(map(_listed, snapshots)), current=current)
 
 
 async def _snapshot_revert(driver: ReferenceDriver, request: p.SnapshotRevert) -> p.Done:

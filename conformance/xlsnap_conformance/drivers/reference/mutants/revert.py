@@ -20,7 +20,8 @@ def wrong_memory_after_revert() -> None:
     """The memory of the newest snapshot is loaded, whichever was chosen."""
 
     def revert(original: Any, domain: Any, snapshot: Any, **kwargs: Any) -> Plan:
-        newest = [other.memory for other in domain.snapshots.values() if other.memory]
+        oldest_first = sorted(domain.snapshots.values(), key=lambda other: other.sort_key)
+        newest = [other.memory for other in oldest_first if other.memory]
         chosen = replace(snapshot, memory=newest[-1]) if snapshot.memory else snapshot
         return original(domain, chosen, **kwargs)  # type: ignore[no-any-return]
 
