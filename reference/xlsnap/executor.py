@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,7 @@ class Executor:
         plan = interrupted.plan
         committed = plan.after_commit
         if plan.is_irrevocable(interrupted.begun):
-            to_do: Sequence[AnyStep] = [step.do for step in plan.irrevocable_steps]
-            first = plan.steps[0]
-            if interrupted.begun == 1 and first.undo is not None:
-                # Nothing but the first step has happened: if it cannot be finished, it can be taken back.
-                try:
-                    await self.perform(first.do)
-                except HostError:
-                    to_do = [first.undo]
+            to_do = await self._forward(interrupted)
         elif (
             committed is not None
             and interrupted.begun >= committed
@@ -85,10 +78,37 @@ class Executor:
         ):
             to_do = [step.do for step in plan.steps[committed:]]
         else:
-            to_do = [step.undo for step in reversed(plan.steps[: interrupted.begun]) if step.undo is not None]
+            to_do = _undoing(plan, interrupted.begun)
         for step in to_do:
             await self.perform(step)
         Journal(self.paths.journal).clear()
+
+    async def _forward(self, interrupted: Interrupted) -> Sequence[AnyStep]:
+        """Return what finishes an operation for which there is no way back.
+
+        It goes on with the step that had begun. A domain that the operation has begun already is never begun
+        again: it may have run since, and its memory must not be exchanged under its disks.
+        """
+        plan, begun = interrupted.plan, interrupted.begun
+        first_irrevocable = (plan.irrevocable_after or 1) - 1
+        resume = first_irrevocable if interrupted.reboot else max(first_irrevocable, begun - 1)
+        begins = [isinstance(step.do, do.PromoteSuccessor | do.StartDomain) for step in plan.steps]
+        if any(begins) and resume <= begins.index(True):
+            if begins[resume] and self.host.is_active(self.record):
+                return [step.do for step in plan.steps[resume + 1 :]]  # the old one had ended before
+            promotes = isinstance(plan.steps[resume].do, do.PromoteSuccessor)
+            if not (promotes and self.host.has_successor(self.record)):
+                await self.host.discard_successor(self.record)
+                if all(step.undo is not None for step in plan.steps[:begun]):
+                    return _undoing(plan, begun)
+                return [*_renewing(plan), *(step.do for step in plan.steps[first_irrevocable:])]
+        elif begun == 1 and (undo := plan.steps[0].undo) is not None:
+            # Nothing but the first step has happened: if it cannot be finished, it can be taken back.
+            try:
+                await self.perform(plan.steps[0].do)
+            except HostError:
+                return [undo]
+        return [step.do for step in plan.steps[resume:]]
 
     async def perform(self, step: AnyStep) -> None:
         """Carry out one step."""
@@ -127,6 +147,21 @@ class Executor:
         )
 
 
+def _undoing(plan: Plan, begun: int) -> list[AnyStep]:
+    """Return what takes back the steps that had begun, the last one first."""
+    return [step.undo for step in reversed(plan.steps[:begun]) if step.undo is not None]
+
+
+def _renewing(plan: Plan) -> Iterator[AnyStep]:
+    """Yield what makes the new images of a revert again: a guest that has died may have written to them."""
+    if plan.operation != "revert":
+        return
+    for step in plan.steps:
+        if isinstance(step.do, do.CreateOverlays | do.CopySnapshot) and step.undo is not None:
+            yield step.undo
+            yield step.do
+
+
 def _add_hint(error: BaseException, text: str) -> None:
     if isinstance(error, XlsnapError):
         error.hint = f"{error.hint}; {text}" if error.hint else text
@@ -139,6 +174,8 @@ _RESUMABLE = frozenset({RunState.RUNNING, RunState.BLOCKED, RunState.PAUSED})
 
 
 async def _pause(run: Executor, step: do.PauseDomain) -> None:
+    if step.if_active and not run.host.is_active(run.record):
+        return
     await run.host.pause(run.record)
 
 

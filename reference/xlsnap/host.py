@@ -82,6 +82,9 @@ class Host(Protocol):
     async def discard_successor(self, record: DomainRecord) -> None:
         """End the second process, if there is one."""
 
+    def has_successor(self, record: DomainRecord) -> bool:
+        """Say whether a second process has loaded its memory image and lives, promoted or not."""
+
     async def promote_successor(
         self, record: DomainRecord, config: DomainConfig, memory_image: str, *, paused: bool
     ) -> Started:

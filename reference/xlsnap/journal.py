@@ -28,10 +28,14 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class Interrupted(msgspec.Struct, frozen=True):
-    """A plan whose process died; ``begun`` is the number of steps that had begun."""
+    """A plan whose process died; ``begun`` is the number of steps that had begun.
+
+    After a ``reboot`` of the machine nobody knows: every step counts as begun, and none as done.
+    """
 
     plan: Plan
     begun: int
+    reboot: bool = False
 
 
 class Journal:
@@ -107,7 +111,9 @@ class Journal:
         except msgspec.MsgspecError as error:
             raise InternalError(f"{self.path}: unreadable journal: {error}") from error
         begun = max((int(line) + 1 for line in rest.split() if line.isdigit()), default=0)
-        return Interrupted(entry.plan, begun if entry.boot == _boot_id() else len(entry.plan.steps))
+        if entry.boot != _boot_id():
+            return Interrupted(entry.plan, len(entry.plan.steps), reboot=True)
+        return Interrupted(entry.plan, begun)
 
     def clear(self) -> None:
         """Forget what was interrupted: it has been finished or undone."""

@@ -96,6 +96,11 @@ class DomainPaths(msgspec.Struct, frozen=True):
         return self.directory / "domain.json"
 
     @property
+    def new_record(self) -> Path:
+        """The record that is being written; left by a toolstack that was killed there."""
+        return self.directory / ".domain.json.new"
+
+    @property
     def lock(self) -> Path:
         """Lock file: one operation at a time."""
         return self.directory / "lock"

@@ -118,6 +118,8 @@ class Operations:
             record = self.store.record(uuid)
             if record is None:
                 raise InputError(f"{what} is gone: another command removed it")
+            if recover_first:
+                paths.new_record.unlink(missing_ok=True)
             run = Executor(self.host, self.store, record)
             try:
                 run.run_state = await self.host.attach(run.record)

@@ -69,6 +69,15 @@ def is_save_file(path: str) -> bool:
         return False
 
 
+def _is_blank(path: str) -> bool:
+    """Say whether a file has no content yet: a save that was interrupted before it wrote its header."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(HEADER_BYTES + 1).strip(b"\0") == b"" and file.read(1) == b""
+    except OSError:
+        return False
+
+
 def read_header(fd: int, *, where: str) -> SaveHeader:
     """Check a save file, return what its header says, and seek to where the stream begins.
 
@@ -110,11 +119,11 @@ def memory_image_problem(path: str | None, uuid: str) -> str | None:
 
 
 def remove_memory_image(path: str, paths: DomainPaths) -> None:
-    """Remove a memory image; a missing one is no error, a file that is not one of ours stays.
+    """Remove a memory image, also one just begun; a missing one is no error, what is not ours stays.
 
     In our own directory the removal becomes durable with that of the metadata, which comes after it.
     """
-    if os.path.islink(path) or not is_save_file(path):
+    if os.path.islink(path) or not (is_save_file(path) or _is_blank(path)):
         return
     try:
         os.unlink(path)

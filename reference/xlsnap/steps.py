@@ -32,7 +32,9 @@ class TaggedImage(msgspec.Struct, frozen=True):
 
 
 class PauseDomain(Step, frozen=True, tag="pause-domain"):
-    """Stop the virtual CPUs."""
+    """Stop the virtual CPUs; with `if_active` a domain that has ended is no error."""
+
+    if_active: bool = False
 
 
 class ResumeDomain(Step, frozen=True, tag="resume-domain"):
@@ -303,8 +305,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def irrevocable_steps(self) -> tuple[PlannedStep, ...]:
-        """The steps that recovery repeats to finish the operation, from the one that cannot be taken back.
-
-        All of them, also those that may be done: repeating the whole stretch is what is always right.
-        """
+        """The steps from the one that cannot be taken back: recovery goes on with one of these."""
         return self.steps[(self.irrevocable_after or 1) - 1 :]

@@ -112,7 +112,7 @@ class Store:
         """Store what we know of a domain."""
         paths = self.root.domain(record.uuid)
         make_private_directory(paths.directory)
-        write_durably(paths.record, msgspec.json.encode(record))
+        write_durably(paths.record, msgspec.json.encode(record), temporary=paths.new_record)
 
     def forget_domain(self, uuid: str) -> None:
         """Remove the domain's directory with all that is in it, and its empty snapshot directory."""

@@ -70,7 +70,9 @@ def test_a_size_that_is_not_known_and_one_that_grows(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "xlsnap: merging\nxlsnap: merging: 100 %\n"
 
 
-def test_a_terminal_has_a_bar_which_goes_away() -> None:
+def test_a_terminal_has_a_bar_which_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     clock, terminal = Clock(), Terminal()
     with Progress(terminal, clock) as progress:
         progress("merging [a] into b\x1b]0;x\x07", 0, 100)

@@ -110,7 +110,7 @@ def test_after_the_point_of_no_return_nothing_is_undone_and_the_journal_stays(tm
     assert interrupted is not None
     host.fails, host.calls = (), []
     asyncio.run(executor.recover(interrupted))
-    assert host.calls == ["stop", "apply_disk_snapshots", "resume"]
+    assert host.calls == ["apply_disk_snapshots", "resume"]
     assert Journal(executor.paths.journal).interrupted() is None
 
 

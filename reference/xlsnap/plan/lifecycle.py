@@ -85,11 +85,13 @@ def plan_save(domain: ObservedDomain, path: str, *, leave: Literal["destroy", "r
         steps.append(PlannedStep(do.SyncFile(path=path)))
         return then_stay_paused("save", path, steps, domain.config, path)
     if leave == "running":
-        steps.append(PlannedStep(do.ResumeDomain()))
+        was_paused = domain.run_state is RunState.PAUSED
+        steps.append(PlannedStep(do.ResumeDomain(), do.PauseDomain(if_active=True) if was_paused else None))
     steps.append(PlannedStep(do.SyncFile(path=path)))
-    if leave == "destroy":
-        steps.append(PlannedStep(do.StopDomain()))
-    return Plan(operation="save", snapshot=path, steps=tuple(steps))
+    if leave == "running":
+        return Plan(operation="save", snapshot=path, steps=tuple(steps))
+    steps.append(PlannedStep(do.StopDomain()))
+    return Plan(operation="save", snapshot=path, steps=tuple(steps), irrevocable_after=len(steps))
 
 
 def plan_restore(config: DomainConfig, *, path: str, paused: bool) -> Plan:
@@ -100,4 +102,5 @@ def plan_restore(config: DomainConfig, *, path: str, paused: bool) -> Plan:
         operation="restore",
         snapshot=path,
         steps=(PlannedStep(load, do.DiscardSuccessor()), PlannedStep(promote, do.StopDomain())),
+        irrevocable_after=2,
     )

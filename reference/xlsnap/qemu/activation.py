@@ -9,9 +9,11 @@ paused must not run, not even for an instant; but QEMU also activates a node whe
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 
+from ..errors import QmpError
 from .graph import root_node
 from .monitor import Monitor
 from .process import ProcessPaths, listening
@@ -24,6 +26,9 @@ async def activate_disks(monitor: Monitor, paths: ProcessPaths, vdevs: Iterable[
     could connect to it.
     """
     address = paths.directory / "activation.sock"
+    address.unlink(missing_ok=True)  # both can be left by a toolstack that was killed here
+    with contextlib.suppress(QmpError):
+        await monitor.execute("nbd-server-stop")
     with listening(address) as fd:
         os.unlink(address)
         await monitor.pass_fd("activation", fd)

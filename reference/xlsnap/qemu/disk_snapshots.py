@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,9 +66,25 @@ async def drop(monitor: Monitor, record: DomainRecord, name: str, image: DiskIma
     present = present_images(record.config)[image.vdev]
     if image.path == present.path:
         arguments = {"device": image_node(image), "name": name}
-        await monitor.execute("blockdev-snapshot-delete-internal-sync", arguments)
+        try:
+            await monitor.execute("blockdev-snapshot-delete-internal-sync", arguments)
+        except QmpError as error:
+            if "does not exist" not in error.description:
+                raise
+            await _write_table_again(monitor, image)
     else:
         await _drop_below(monitor, record, name, image)
+
+
+async def _write_table_again(monitor: Monitor, image: DiskImage) -> None:
+    """Let the image have the internal snapshots that QEMU knows.
+
+    After an I/O error in a deletion QEMU has forgotten the snapshot, and the image has not (QEMU 7.2). It
+    writes the whole table whenever there is a new one.
+    """
+    arguments = {"device": image_node(image), "name": f"xlsnap-{os.urandom(8).hex()}"}
+    await monitor.execute("blockdev-snapshot-internal-sync", arguments)
+    await monitor.execute("blockdev-snapshot-delete-internal-sync", arguments)
 
 
 async def _drop_below(monitor: Monitor, record: DomainRecord, name: str, image: DiskImage) -> None:

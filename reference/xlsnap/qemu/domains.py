@@ -148,6 +148,7 @@ class QemuProcesses:
             _, paths, _ = await self._spawn(record, config, accelerator=header.accelerator)
             try:
                 await load_memory(await self._prepare(paths, "late-block-activate"), fd)
+                paths.loaded.touch(mode=0o600)
             except (QemuDiedError, QmpError) as error:
                 words = process.last_words(paths) or error
                 await self._discard(paths)
@@ -160,6 +161,18 @@ class QemuProcesses:
         finally:
             os.close(fd)
 
+    def has_successor(self, record: DomainRecord) -> bool:
+        """Say whether there is a process besides the domain's that has loaded its memory."""
+        return self._successor(record) is not None
+
+    def _successor(self, record: DomainRecord) -> int | None:
+        """Return the number of the living process that has loaded its memory, if there is one."""
+        for number in self._process_numbers(record):
+            paths = self._process(record, number)
+            if number != record.process and paths.loaded.exists() and process.living_pid(paths) is not None:
+                return number
+        return None
+
     async def discard_successor(self, record: DomainRecord) -> None:
         """End every process of the domain that is not the domain."""
         for number in self._process_numbers(record):
@@ -170,12 +183,11 @@ class QemuProcesses:
         self, record: DomainRecord, config: DomainConfig, memory_image: str, *, paused: bool
     ) -> Started:
         """Let the waiting process take the disks, by running or, if it stays paused, without."""
-        numbers = [number for number in self._process_numbers(record) if number != record.process]
-        living = [number for number in numbers if process.living_pid(self._process(record, number))]
-        if not living:
+        number = self._successor(record)
+        if number is None:
+            await self.discard_successor(record)
             await self.load_successor(record, config, memory_image)
-            living = [number for number in self._process_numbers(record) if number != record.process]
-        number = max(living)
+            number = max(self._process_numbers(record))
         paths = self._process(record, number)
         monitor = await self._connections.get(paths)
         if paused:

@@ -64,6 +64,11 @@ class ProcessPaths(msgspec.Struct, frozen=True):
         return self.directory / "status.sock"
 
     @property
+    def loaded(self) -> Path:
+        """Made when a memory image has been loaded in full."""
+        return self.directory / "loaded"
+
+    @property
     def console(self) -> Path:
         """First serial port."""
         return self.directory / "console.sock"

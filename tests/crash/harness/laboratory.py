@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fork_server import ForkServer, Outcome
 from kill_points import Strike, Victim, arm
+from meanwhile import write_late
 from scenarios import OPERATIONS, Scenario
 from verdict import Aftermath, Survey, judge, observe
 from world import World, build, demolish, perform, put_back, recover_only
@@ -90,6 +91,7 @@ class Laboratory:
         """Kill the toolstack at an event, and its recovery at one of its own; return what is wrong then."""
         self.put_back()
         self.armed(perform, self.operation, strike=Strike(at, ("toolstack",)))
+        self.server.call(write_late, self.world).unwrap()
         outcome = self.armed(recover_only, strike=Strike(recovery_at, victims))
         complaint = self._complaint(outcome, recovery_at, victims)
         return complaint and f"killed {self.survey.events[at]} (event {at}), recovery {complaint}"
@@ -116,7 +118,10 @@ class Laboratory:
         if failure is not None and not failure.is_clean:
             return Verdict(None, f"not a clean error: {failure}")
         aftermath = Aftermath(
-            succeeded=failure is None and not outcome.killed, guest_died=guest_died, disk_failed=disk_failed
+            succeeded=failure is None and not outcome.killed,
+            guest_died=guest_died,
+            disk_failed=disk_failed,
+            wrote_late=outcome.killed and self.server.call(write_late, self.world).unwrap(),
         )
         judged = self.server.call(
             judge, self.world, self.operation, self.survey, aftermath, prepare=self.prepare

@@ -156,7 +156,9 @@ def _lasting_record(record: DomainRecord) -> dict[str, Any]:
     return {key: content.get(key) for key in ("name", "config", "overlays", "current")}
 
 
-def read_images(world: World, record: DomainRecord) -> tuple[str | None, ...]:
+def read_images(
+    world: World, record: DomainRecord, sectors: tuple[int, ...] = SECTORS
+) -> tuple[str | None, ...]:
     """Return the words in the sectors of the domain's present images, as the host reads them."""
     words = []
     copy = world.directory.with_name(f"{world.directory.name}.raw")
@@ -165,7 +167,7 @@ def read_images(world: World, record: DomainRecord) -> tuple[str | None, ...]:
         subprocess.run(command, check=True)
         content = copy.read_bytes()
         copy.unlink()
-        words += [_word(content[sector * 512 :][:512]) for sector in SECTORS]
+        words += [_word(content[sector * 512 :][:512]) for sector in sectors]
     return tuple(words)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fork_server import guests
+from meanwhile import late_words, wrong_fate
 from observation import Observation, ask_guest, damage, inspect, look, remains
 from world import DISKS, DOMAIN, HISTORY, PRESENT, UUID, Operation, World, recover, run
 from xlsnap import savefile
@@ -28,12 +29,13 @@ class Aftermath:
     """What is known of an operation that has ended, and what may excuse the state of the world.
 
     ``succeeded``: it said so. ``guest_died``: the domain may be stopped. Clusters of images may be lost where
-    the guest died or the disk failed.
+    the guest died or the disk failed. ``wrote_late``: the guest has written after the operation had ended.
     """
 
     succeeded: bool = False
     guest_died: bool = False
     disk_failed: bool = False
+    wrote_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ async def examine(
     }
     stage = match(await look(toolstack, world), allowed, guest_died=aftermath.guest_died)
     check_nothing(remains(world))
+    if aftermath.wrote_late:
+        check_nothing(wrong_fate(operation.method, await late_words(toolstack, world)))
     await retry(toolstack, world, operation, survey, stage)
     for snapshot in toolstack.snapshot_list(DOMAIN):
         word = HISTORY.get(snapshot.name, PRESENT)
@@ -174,6 +178,8 @@ async def check_revert(
             f"after reverting to {name} the guest has {memory!r} in memory and {disks} on disks, "
             f"where {words} was saved"
         )
+    if name in HISTORY and await late_words(toolstack, world) != {None}:
+        raise Violation(f"after reverting to {name} the guest has what it wrote later")
 
 
 def check_nothing(problems: Iterable[str]) -> None:

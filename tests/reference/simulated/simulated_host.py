@@ -138,6 +138,9 @@ class SimulatedHost:
             memory = msgspec.json.decode(file.read(), type=dict[str, str])
         self.successor = Guest(self._roots(config), memory, running=False)
 
+    def has_successor(self, record: DomainRecord) -> bool:
+        return self.successor is not None
+
     async def discard_successor(self, record: DomainRecord) -> None:
         self.successor = None
 
@@ -169,7 +172,8 @@ class SimulatedHost:
             assert disk.format == "qcow2"
             image = load(disk.path)
             self.clock_ns += 1
-            image.tags[name] = (str(len(image.tags) + 1), dict(image.sectors), 1 << 62 | self.clock_ns)
+            tag_id = str(1 + max((int(tag[0]) for tag in image.tags.values()), default=0))
+            image.tags[name] = (tag_id, dict(image.sectors), 1 << 62 | self.clock_ns)
             store(disk.path, image)
             self.before("between the disks of a transaction")
         for item in overlaid:
@@ -329,6 +333,7 @@ class SimulatedHost:
 _CALLS = frozenset(
     name
     for name in vars(SimulatedHost)
-    if not name.startswith("_") and name not in {"write", "is_active", "cpu_seconds", "attach"}
+    if not name.startswith("_")
+    and name not in {"write", "is_active", "cpu_seconds", "attach", "has_successor"}
 )
 """Calls of the toolstack, before each of which it can be interrupted."""

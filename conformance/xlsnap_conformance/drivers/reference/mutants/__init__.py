@@ -8,7 +8,20 @@ whole process that toolstack. The suite must catch each by a clause of its own, 
 Add one by writing a function that patches, with the decorator `mutant`, in the module of its operation.
 """
 
-from . import create, delete, failure, metadata, revert
+from . import branches, create, delete, external, failure, interrupted, live, merge, metadata, revert
 from .catalogue import CATALOGUE, Mutant
 
-__all__ = ["CATALOGUE", "Mutant", "create", "delete", "failure", "metadata", "revert"]
+__all__ = [
+    "CATALOGUE",
+    "Mutant",
+    "branches",
+    "create",
+    "delete",
+    "external",
+    "failure",
+    "interrupted",
+    "live",
+    "merge",
+    "metadata",
+    "revert",
+]
