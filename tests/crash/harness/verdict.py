@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +78,9 @@ async def examine(
         await check_revert(toolstack, world, snapshot.name, {word}, memory_lost=memory_lost)
     await toolstack.destroy(DOMAIN)
     check_nothing(remains(world))
+    end = time.monotonic() + 5
+    while guests() and time.monotonic() < end:
+        await asyncio.sleep(0.02)  # QEMU gives its locks up a moment before it is gone
     if guests():
         raise Violation("a QEMU process is left after the domain was destroyed")
     check_nothing(await damage(world, leaks=not (aftermath.guest_died or aftermath.disk_failed)))
