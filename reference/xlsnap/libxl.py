@@ -10,17 +10,23 @@ where it may be stopped. Errors are exceptions of `xlsnap.errors` instead of neg
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
+from typing import Literal
+
+import msgspec
+from xlsnap_grammars import SnapshotDisk
 
 from . import plan as planning
 from .domain import DomainRecord
-from .errors import DiskChoiceError, DomainStateError, InputError, SnapshotDamagedError
+from .errors import DiskChoiceError, DomainStateError, InputError
 from .executor import Executor
 from .layout import StateRoot
 from .names import check_name
+from .request import SnapshotRequest
 from .snapshot import DiskSnapshot, DomainSnapshot, SnapshotType, to_json
-from .steps import ApplyDiskSnapshots, DiskImage, DropDiskSnapshots, TaggedImage, TakeDiskSnapshots
-from .toolstack import Toolstack
+from .steps import DiskImage, DropDiskSnapshots
+from .toolstack import Toolstack, with_overlay_paths, with_paths
 
 __all__ = ["Context", "DiskSnapshot", "DomainSnapshot", "SnapshotType"]
 
@@ -66,35 +72,69 @@ class Context:
 
     # --- disks ------------------------------------------------------------------------------------------
 
-    async def disk_snapshot_create(self, domain: int | str, snapshots: Sequence[DiskSnapshot]) -> None:
-        """Take internal snapshots of disks in one QMP transaction. The domain must be active."""
+    async def disk_snapshot_create(
+        self, domain: int | str, snapshots: Sequence[DiskSnapshot]
+    ) -> tuple[DiskSnapshot, ...]:
+        """Take snapshots of disks in one QMP transaction, all or none; return them with all that is known.
+
+        The domain must be active. It goes on with the new overlay ``file`` of an external one; without
+        ``file`` one is chosen. Store metadata with what is returned: an image that no metadata names may be
+        merged when a `Toolstack` deletes a snapshot.
+
+        :raise DiskChoiceError: if a disk is unknown or cannot be snapshotted so, or an overlay be made.
+        """
         async with self._operating(domain) as run:
             if not self._toolstack.host.is_active(run.record):
                 raise DomainStateError(f"domain {run.record.name!r} is not running")
             name, disks = _one_name(run.record, snapshots)
-            await run.perform(TakeDiskSnapshots(name=name, disks=disks))
+            observed = self._toolstack.observe(run)
+            request = SnapshotRequest(name=name, memory=False, disks=tuple(map(_wanted, disks)))
+            chosen = tuple(with_overlay_paths(observed, planning.choose_disks(observed, request), name))
+            for path, problem in self._toolstack.overlay_problems(chosen).items():
+                raise DiskChoiceError(f"overlay {path}: {problem}", hint="choose another file")
+            snapshot = planning.describe(
+                observed, request, name=name, memory_path=None, disks=chosen, now_ns=time.time_ns()
+            )
+            await run.execute(planning.plan_disk_snapshots(observed, snapshot))
+            return snapshot.disks
 
     async def disk_snapshot_delete(self, domain: int | str, snapshots: Sequence[DiskSnapshot]) -> None:
-        """Delete internal snapshots of disks; the domain may be stopped."""
+        """Delete internal snapshots of disks; the domain may be stopped.
+
+        :raise DiskChoiceError: for an external one. Which images can be merged takes the metadata of all
+            snapshots: that is `Toolstack.snapshot_delete`.
+        """
         async with self._operating(domain) as run:
             name, disks = _one_name(run.record, snapshots)
-            await run.perform(DropDiskSnapshots(name=name, disks=disks))
+            for disk in disks:
+                if disk.type is SnapshotType.EXTERNAL:
+                    raise DiskChoiceError(
+                        f"disk {disk.device}: {disk.path} may be needed by other snapshots",
+                        hint="Toolstack.snapshot_delete merges the images of external snapshots",
+                    )
+            await run.perform(DropDiskSnapshots(name=name, disks=_images(disks)))
 
     async def disk_snapshot_revert(self, domain: int | str, snapshots: Sequence[DiskSnapshot]) -> None:
-        """Make the state of internal snapshots the disks' current one. The domain must be stopped."""
+        """Make the state of snapshots the disks' current one. The domain must be stopped.
+
+        An internal snapshot is applied, or copied where another image needs that one; over the image of an
+        external one a new overlay is laid. What the disks had before is lost (internal), or stays in its
+        image (external).
+
+        :raise SnapshotDamagedError: if an image or a snapshot in it is missing.
+        """
         async with self._operating(domain) as run:
             if self._toolstack.host.is_active(run.record):
                 raise DomainStateError(f"domain {run.record.name!r} is active", hint="destroy it first")
-            _, disks = _one_name(run.record, snapshots)
-            states = await self._toolstack.host.inspect(run.record, disks)
+            name, disks = _one_name(run.record, snapshots)
+            observed = self._toolstack.observe(run)
+            states = await self._toolstack.host.inspect(run.record, _images(disks))
             found = [
-                planning.observe_disk(wanted, state) for wanted, state in zip(snapshots, states, strict=True)
+                planning.observe_disk(wanted, state) for wanted, state in zip(disks, states, strict=True)
             ]
-            problems = [f"disk {disk.image.vdev}: {disk.problem}" for disk in found if disk.problem]
-            if problems:
-                raise SnapshotDamagedError("; ".join(problems))
-            tagged = tuple(TaggedImage(disk.image, disk.tag_id) for disk in found)
-            await run.perform(ApplyDiskSnapshots(disks=tagged))
+            returns = planning.choose_returns(observed, DomainSnapshot(name=name, disks=disks))
+            located = tuple(with_paths(observed, returns, name))
+            await run.execute(planning.plan_disk_revert(observed, name, disks=found, returns=located))
 
     # --- domains ----------------------------------------------------------------------------------------
 
@@ -107,8 +147,20 @@ class Context:
             yield run
 
 
-def _one_name(record: DomainRecord, snapshots: Sequence[DiskSnapshot]) -> tuple[str, tuple[DiskImage, ...]]:
-    """Check disk snapshots that are to be handled together and return their common name and their images.
+def _wanted(disk: DiskSnapshot) -> SnapshotDisk:
+    external = disk.type is SnapshotType.EXTERNAL
+    kind: Literal["internal", "external"] = "external" if external else "internal"
+    return SnapshotDisk(vdev=disk.device, type=kind, target=disk.file if external else None, format=None)
+
+
+def _images(disks: Sequence[DiskSnapshot]) -> tuple[DiskImage, ...]:
+    return tuple(DiskImage(disk.device, disk.path, disk.format) for disk in disks)
+
+
+def _one_name(
+    record: DomainRecord, snapshots: Sequence[DiskSnapshot]
+) -> tuple[str, tuple[DiskSnapshot, ...]]:
+    """Check disk snapshots that are to be handled together; return their common name, and them whole.
 
     An empty ``path`` or ``format`` is taken from the domain, as the 2014 code did.
     """
@@ -117,13 +169,9 @@ def _one_name(record: DomainRecord, snapshots: Sequence[DiskSnapshot]) -> tuple[
         raise InputError(f"disk snapshots of one call must have one name, not {len(names)}")
     disks = []
     for snapshot in snapshots:
-        if snapshot.type is SnapshotType.EXTERNAL:
-            raise DiskChoiceError(
-                f"disk {snapshot.device}: external snapshots are not supported by this version"
-            )
         disk = record.config.disk(snapshot.device)
         if disk is None:
             raise DiskChoiceError(f"domain {record.name!r} has no disk {snapshot.device!r}")
         path = snapshot.path or str(disk.target)
-        disks.append(DiskImage(snapshot.device, path, snapshot.format or disk.format))
+        disks.append(msgspec.structs.replace(snapshot, path=path, format=snapshot.format or disk.format))
     return check_name(names.pop()), tuple(disks)

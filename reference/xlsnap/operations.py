@@ -80,7 +80,8 @@ class Operations:
             cpu_seconds=self.host.cpu_seconds(record) if run_state is not None else 0.0,
         )
 
-    def _observe(self, run: Executor) -> ObservedDomain:
+    def observe(self, run: Executor) -> ObservedDomain:
+        """Return the domain as plans look at it."""
         needs, unreadable = read_needs(run.paths)
         return ObservedDomain(
             uuid=run.record.uuid,

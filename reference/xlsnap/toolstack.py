@@ -105,7 +105,7 @@ class Toolstack(Operations):
         if problem := files.new_file_problem(path):
             raise MemoryPathError(f"save file {path}: {problem}")
         async with self._active(ref) as run:
-            domain = self._observe(run)
+            domain = self.observe(run)
             planning.check_can_snapshot(domain)
             await run.execute(planning.plan_save(domain, path, leave=leave))
             uuid = run.record.uuid
@@ -150,7 +150,7 @@ class Toolstack(Operations):
             async with self.operating(record.uuid) as run:
                 refuse_active(self.host, run.record)
                 before = run.record
-                adopted, warnings = planning.adopt_images(self._observe(run), record.config, fresh=fresh)
+                adopted, warnings = planning.adopt_images(self.observe(run), record.config, fresh=fresh)
                 run.update(config=adopted, name=record.name)
                 try:
                     await run.execute(plan(adopted, paused=paused))
@@ -190,11 +190,11 @@ class Toolstack(Operations):
         With `dry_run` everything is checked and nothing is done; the result is the same.
         """
         async with self._active(ref) as run:
-            domain = self._observe(run)
+            domain = self.observe(run)
             planning.check_can_snapshot(domain)
             now_ns = time.time_ns()
             name = planning.choose_name(domain, request, now_ns // 1_000_000_000)
-            disks = tuple(_with_overlay_paths(domain, planning.choose_disks(domain, request), name))
+            disks = tuple(with_overlay_paths(domain, planning.choose_disks(domain, request), name))
             memory_path = None
             if request.memory:
                 memory_path = request.memory_path or str(run.paths.memory_image(name))
@@ -208,7 +208,7 @@ class Toolstack(Operations):
                 domain,
                 snapshot,
                 memory_problem=problem,
-                overlay_problems=self._overlay_problems(disks),
+                overlay_problems=self.overlay_problems(disks),
                 live=request.live,
                 live_problem=self.host.live_problem() if request.live else None,
             )
@@ -216,7 +216,7 @@ class Toolstack(Operations):
                 await run.execute(plan)
             return snapshot
 
-    def _overlay_problems(self, disks: tuple[ChosenDisk, ...]) -> dict[str, str]:
+    def overlay_problems(self, disks: tuple[ChosenDisk, ...]) -> dict[str, str]:
         """Return what is wrong with the paths of new overlays; our own directories are not for them."""
         problems = {}
         for path in filter(None, (disk.overlay for disk in disks)):
@@ -230,7 +230,7 @@ class Toolstack(Operations):
     async def snapshot_revert(self, ref: str, name: str, *, paused: bool = False) -> DomainInfo:
         """Return a domain, active or stopped, to a snapshot (XLS-REVERT)."""
         async with self.operating(self.resolve(ref).uuid) as run:
-            domain = self._observe(run)
+            domain = self.observe(run)
             snapshot = domain.snapshot(name)
             problem = savefile.memory_image_problem(snapshot.memory, domain.uuid) if snapshot.memory else None
             returns = planning.choose_returns(domain, snapshot)
@@ -238,7 +238,7 @@ class Toolstack(Operations):
                 domain,
                 snapshot,
                 disks=await self._observe_disks(run.record, snapshot),
-                returns=tuple(_with_paths(domain, returns, name)),
+                returns=tuple(with_paths(domain, returns, name)),
                 memory_problem=problem,
                 paused=paused,
             )
@@ -261,7 +261,7 @@ class Toolstack(Operations):
         which is a warning, and the next deletion tries again.
         """
         async with self.operating(self.resolve(ref).uuid) as run:
-            domain = self._observe(run)
+            domain = self.observe(run)
             domain.snapshot(name)
             doomed = planning.descendants(domain.needs, name) if children or children_only else []
             if not children_only:
@@ -295,7 +295,7 @@ class Toolstack(Operations):
                     )
                     if run.interrupted():
                         break
-                domain = self._observe(run)
+                domain = self.observe(run)
         finally:
             self.host.progress = None
         return warnings
@@ -318,7 +318,7 @@ def _free_path(candidates: Iterator[str], taken: set[str]) -> str:
     return path
 
 
-def _with_overlay_paths(
+def with_overlay_paths(
     domain: ObservedDomain, disks: tuple[ChosenDisk, ...], name: str
 ) -> Iterator[ChosenDisk]:
     """Choose paths for the overlays that have none."""
@@ -331,7 +331,7 @@ def _with_overlay_paths(
             yield disk
 
 
-def _with_paths(
+def with_paths(
     domain: ObservedDomain, returns: tuple[planning.Return, ...], name: str
 ) -> Iterator[planning.Return]:
     """Choose paths for the images that a revert makes."""

@@ -13,6 +13,7 @@ from .create import (
     describe,
     overlay_candidates,
     plan_create,
+    plan_disk_snapshots,
 )
 from .delete import descendants, plan_delete, plan_merge
 from .lifecycle import adopt_images, plan_restore, plan_save, plan_start
@@ -25,7 +26,7 @@ from .observed import (
     snapshot_disks,
     without_snapshot,
 )
-from .revert import Return, choose_returns, plan_revert
+from .revert import Return, choose_returns, plan_disk_revert, plan_revert
 
 __all__ = [
     "ChosenDisk",
@@ -44,6 +45,8 @@ __all__ = [
     "overlay_candidates",
     "plan_create",
     "plan_delete",
+    "plan_disk_revert",
+    "plan_disk_snapshots",
     "plan_merge",
     "plan_restore",
     "plan_revert",

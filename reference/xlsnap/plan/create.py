@@ -227,6 +227,20 @@ def plan_create(
     return Plan(operation="create", snapshot=snapshot.name, steps=tuple(steps))
 
 
+def plan_disk_snapshots(domain: ObservedDomain, snapshot: DomainSnapshot) -> Plan:
+    """Plan the snapshots of disks alone, for those who store the metadata themselves."""
+    config = with_images(domain.config, _images_after(snapshot))
+    steps = (
+        *_make_overlays(snapshot),
+        *_take_disk_snapshots(snapshot),
+        PlannedStep(
+            do.UpdateDomain(config=config, current=domain.current),
+            do.UpdateDomain(config=domain.config, current=domain.current),
+        ),
+    )
+    return Plan(operation="disk-snapshot-create", snapshot=snapshot.name, steps=steps)
+
+
 def _overlaid(snapshot: DomainSnapshot) -> tuple[OverlaidDisk, ...]:
     return tuple(
         OverlaidDisk(DiskImage(disk.device, disk.path, disk.format), disk.file)

@@ -119,6 +119,33 @@ def plan_revert(
     )
 
 
+def plan_disk_revert(
+    domain: ObservedDomain, name: str, *, disks: Sequence[ObservedDisk], returns: Sequence[Return]
+) -> Plan:
+    """Plan the return of the disks of a stopped domain alone, for those who start it themselves.
+
+    No image is removed: whoever keeps the metadata knows whether a snapshot needs it.
+
+    :raise SnapshotDamagedError: if something that the snapshots need is missing.
+    """
+    problems = [f"disk {disk.image.vdev}: {disk.problem}" for disk in disks if disk.problem]
+    if problems:
+        raise SnapshotDamagedError("; ".join(problems))
+    config = with_images(domain.config, {item.image.vdev: item.result for item in returns})
+    tags = {disk.image.vdev: disk.tag_id for disk in disks}
+    made = tuple(_make_images(_new_overlays(domain.images(), returns), returns, tags))
+    applied = tuple(TaggedImage(item.image, tags[item.image.vdev]) for item in returns if item.how == "apply")
+    steps = [
+        *made,
+        PlannedStep(do.StopDomain()),  # it is stopped: from here on the only way is forward
+        *([PlannedStep(do.ApplyDiskSnapshots(disks=applied))] if applied else []),
+        PlannedStep(do.UpdateDomain(config=config, current=domain.current)),
+    ]
+    return Plan(
+        operation="disk-snapshot-revert", snapshot=name, steps=tuple(steps), irrevocable_after=len(made) + 1
+    )
+
+
 def _new_overlays(images: Images, returns: Sequence[Return]) -> tuple[Overlay, ...]:
     """The new images; a copy lies over nothing."""
     return tuple(

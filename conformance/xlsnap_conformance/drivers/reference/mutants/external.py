@@ -138,7 +138,7 @@ def target_overwritten() -> None:
                 os.unlink(disk.overlay)
         return original(self, disks)
 
-    wrap(Toolstack, "_overlay_problems", problems)
+    wrap(Toolstack, "overlay_problems", problems)
 
 
 @mutant("XLS-CREATE-028", "XLS-MODEL-004")
