@@ -210,7 +210,8 @@ def test_spec_lists_by_prefix(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_spec_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("spec", "--json") == 0
-    assert [clause["id"] for clause in json.loads(capsys.readouterr().out)] == list(CLAUSES)
+    specification = json.loads(capsys.readouterr().out)
+    assert [clause["id"] for clause in specification["clauses"]] == list(CLAUSES)
 
 
 @pytest.mark.parametrize("form", ["html", "junit", "markdown", "svg", "json"])
@@ -240,8 +241,9 @@ def test_drivers_lists_mutants_with_what_they_break(capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert out.startswith("reference ")
     for mutant in CATALOGUE.values():
-        assert mutant.name in out
-        assert mutant.description in out
+        if mutant.break_it is not None and mutant.part == "toolstack":
+            assert mutant.name in out
+            assert mutant.description in out
 
 
 def test_replay_prints_a_shell_script(trace_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import shlex
 
 import click
 
-from .options import mutants
+from .options import toolstacks
 
 
 @click.command("drivers", short_help="List drivers and mutants.")
@@ -17,7 +17,7 @@ def command() -> None:
 
     for name, words in BUILT_IN.items():
         click.echo(f"{name:<12} {shlex.join(words)}")
-    known = mutants()
+    known = toolstacks()
     width = max(map(len, known), default=0)
     click.echo("\nmutants of the reference toolstack, for --mutant:")
     for name, mutant in known.items():

@@ -36,14 +36,19 @@ def _drivers(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 
 
 def _mutants(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    return [name for name in mutants() if name.startswith(incomplete)]
+    return [name for name in toolstacks() if name.startswith(incomplete)]
 
 
 def mutants() -> dict[str, Mutant]:
-    """Return the broken variants of the reference toolstack by name."""
+    """Return all mutants by name."""
     from ..drivers.reference.mutants import CATALOGUE
 
     return CATALOGUE
+
+
+def toolstacks() -> dict[str, Mutant]:
+    """Return those that break the reference toolstack in its driver."""
+    return {name: each for name, each in mutants().items() if each.break_it and each.part == "toolstack"}
 
 
 def with_mutant(driver: str, mutant: str | None) -> str:
@@ -55,7 +60,7 @@ def with_mutant(driver: str, mutant: str | None) -> str:
         return driver
     if driver != REFERENCE:
         raise click.UsageError("--mutant breaks the reference toolstack; it goes with no other --driver")
-    if mutant not in mutants():
+    if mutant not in toolstacks():
         raise click.UsageError(f"no mutant {mutant!r}; 'xlsnap-conformance drivers' lists them")
     return f"{driver} --mutant {mutant}"
 

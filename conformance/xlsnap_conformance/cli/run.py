@@ -119,27 +119,19 @@ def run_pytest(arguments: list[str]) -> int:
     """Run the suite in a pytest that nothing around it configures; return the exit status."""
     # A CI job that is cancelled gets SIGTERM; it shall end as Ctrl-C does, with a report and no leftovers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Other plugins of the environment could take our option names, or change what a failure is.
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    os.environ.pop("PYTEST_ADDOPTS", None)
-    os.environ.pop("PYTEST_PLUGINS", None)
     import pytest
 
-    package = Path(__file__).parent.parent
-    with tempfile.TemporaryDirectory(prefix="xlsnap-run-") as scratch:
+    from ..collecting import SUITE, suite_arguments, without_other_plugins
+
+    with tempfile.TemporaryDirectory(prefix="xlsnap-run-") as scratch, without_other_plugins():
         status = pytest.main(
             [
-                "-c", os.devnull,
-                f"--rootdir={package / 'suite'}",
-                f"--basetemp={scratch}/pytest",
-                "-p", "no:cacheprovider",
+                *suite_arguments(scratch),
                 "-p", "xdist",
-                "-p", "_hypothesis_pytestplugin",
                 "-p", "xlsnap_conformance.cli.takeover",
-                "-p", "xlsnap_conformance.plugin",
                 "--tb=short",
                 *arguments,
-                "--pyargs", "xlsnap_conformance.suite",
+                "--pyargs", SUITE,
             ]
         )  # fmt: skip
     return int(status) if status in (0, 1, 130) else 2

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from .. import protocol
+from ..links import Specification
 from ..trace import Trace
 
 DIRECTORY = Path(__file__).parent
@@ -52,9 +53,20 @@ def trace() -> dict[str, Any]:
     }
 
 
+def specification() -> dict[str, Any]:
+    """Return the schema of what ``spec --json`` prints."""
+    return {
+        "$schema": _DIALECT,
+        "title": "xlsnap specification with its tests and mutants",
+        **_reference("Specification"),
+        "$defs": _definitions([Specification]),
+    }
+
+
 FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "driver-protocol.schema.json": driver_protocol,
     "trace.schema.json": trace,
+    "specification.schema.json": specification,
 }
 """File name to the function that makes the schema."""
 

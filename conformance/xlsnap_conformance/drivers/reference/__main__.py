@@ -13,10 +13,13 @@ from .server import ReferenceDriver, serve
 
 def main() -> None:
     """Serve on standard input and output; with a mutant, as that broken toolstack."""
+    breaks = {
+        name: mutant.break_it
+        for name, mutant in mutants.CATALOGUE.items()
+        if mutant.part == "toolstack" and mutant.break_it is not None
+    }
     parser = argparse.ArgumentParser(prog="xlsnap_conformance.drivers.reference", description=__doc__)
-    parser.add_argument(
-        "--mutant", choices=sorted(mutants.CATALOGUE), metavar="NAME", help="be broken in this way"
-    )
+    parser.add_argument("--mutant", choices=sorted(breaks), metavar="NAME", help="be broken in this way")
     parser.add_argument(
         "--accelerator",
         default="tcg",
@@ -33,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     implementation = "xlsnap"
     if options.mutant:
-        mutants.CATALOGUE[options.mutant].break_it()
+        breaks[options.mutant]()
         implementation = f"xlsnap broken by mutant {options.mutant}"
     driver = ReferenceDriver(
         implementation=implementation, accelerator=options.accelerator, without=options.without

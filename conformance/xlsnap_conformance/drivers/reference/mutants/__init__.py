@@ -5,7 +5,10 @@ Each is a small patch over the reference's plan, executor, host or store, and na
 breaks, and the bug of a real toolstack that it resembles. The driver's option ``--mutant NAME`` makes the
 whole process that toolstack. The suite must catch each by a clause of its own, and pass the reference.
 
-Add one by writing a function that patches, with the decorator `mutant`, in the module of its operation.
+Add one by writing a function that patches, with the decorator `mutant`, in the module of its operation:
+``@mutant("XLS-REVERT-004", bug="…", test="memory-and-disks")``. ``part="model"`` is for patches of the
+suite's own model, under which the suite must find fault with the reference. `elsewhere` enters what only a
+test of this project can judge, because it breaks something that the suite cannot reach.
 """
 
 from . import branches, create, delete, external, failure, interrupted, live, merge, metadata, revert

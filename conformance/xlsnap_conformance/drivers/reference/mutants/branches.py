@@ -28,19 +28,23 @@ def _edit_returns(edit: Any) -> None:
     wrap(plan, "choose_returns", choose)
 
 
-@mutant("XLS-REVERT-015")
+@mutant("XLS-REVERT-015", test="external-disk-only")
 def revert_into_the_base() -> None:
     """After a revert the guest writes to the image of the external snapshot itself."""
     _edit_returns(lambda _, __, item: Return("keep", item.image) if item.how == "overlay" else item)
 
 
-@mutant("XLS-REVERT-015")
+@mutant("XLS-REVERT-015", test="external-delete-after-internal")
 def applied_in_a_shared_image() -> None:
     """An internal snapshot is applied in an image that an external one needs."""
     _edit_returns(lambda _, __, item: Return("apply", item.image) if item.how == "copy" else item)
 
 
-@mutant("XLS-REVERT-017", bug="LXD #10194: only the configuration was restored, not the block volume")
+@mutant(
+    "XLS-REVERT-017",
+    bug="LXD #10194: only the configuration was restored, not the block volume",
+    test="mixed",
+)
 def external_disks_not_reverted() -> None:
     """Only the internal disks of a snapshot come back."""
 
@@ -52,13 +56,18 @@ def external_disks_not_reverted() -> None:
     _edit_returns(keep)
 
 
-@mutant("XLS-REVERT-016")
+@mutant("XLS-REVERT-016", test="external")
 def overlay_left_by_revert() -> None:
     """The overlay of the working state that was given up is left."""
     edit_steps("plan_revert", without(steps.RemoveImages))
 
 
-@mutant("XLS-REVERT-016", "XLS-REVERT-010", bug="Incus #4030: a restore deletes the disk of another snapshot")
+@mutant(
+    "XLS-REVERT-016",
+    "XLS-REVERT-010",
+    bug="Incus #4030: a restore deletes the disk of another snapshot",
+    test="external-branches",
+)
 def other_branch_removed_by_revert() -> None:
     """A revert removes all overlays that the domain does not read from any more, whoever needs them."""
 
@@ -74,7 +83,11 @@ def other_branch_removed_by_revert() -> None:
     wrap(plan, "plan_revert", revert)
 
 
-@mutant("XLS-REVERT-013", bug="XAPI #7116, #7156: a disk attached after the snapshot survives the revert")
+@mutant(
+    "XLS-REVERT-013",
+    bug="XAPI #7116, #7156: a disk attached after the snapshot survives the revert",
+    test="disk-attached-later",
+)
 def attached_disk_survives_revert() -> None:
     """A disk that was attached after the snapshot is still there after the revert."""
 
@@ -86,7 +99,7 @@ def attached_disk_survives_revert() -> None:
     wrap(plan.revert, "snapshot_config", config)
 
 
-@mutant("XLS-REVERT-013")
+@mutant("XLS-REVERT-013", test="disk-detached-later")
 def detached_disk_stays_away() -> None:
     """A disk that was detached after the snapshot is not there after the revert."""
 
@@ -117,31 +130,31 @@ def _edit_current(function: str, choose: Any) -> None:
     wrap(plan, function, planned)
 
 
-@mutant("XLS-LIST-012", bug="XCP #825: a revert stamps a wrong parent")
+@mutant("XLS-LIST-012", bug="XCP #825: a revert stamps a wrong parent", test="external-branches")
 def parent_not_moved_by_revert() -> None:
     """The next snapshot after a revert has the parent that it would have had without."""
     _edit_current("plan_revert", lambda domain: domain.current)
 
 
-@mutant("XLS-LIST-012", bug="XCP #844: a snapshot is its own parent")
+@mutant("XLS-LIST-012", bug="XCP #844: a snapshot is its own parent", test="delete-newest")
 def its_own_parent() -> None:
     """A snapshot names itself as its parent."""
     edit_metadata(lambda snapshot: replace(snapshot, extra={**snapshot.extra, PARENT_KEY: snapshot.name}))
 
 
-@mutant("XLS-LIST-012", bug="XCP #837: a parent pointer is stale after a delete")
+@mutant("XLS-LIST-012", bug="XCP #837: a parent pointer is stale after a delete", test="delete-middle")
 def children_of_the_deleted() -> None:
     """Snapshots that came from a deleted one still name it as their parent."""
     edit_steps("plan_delete", without(steps.ReplaceMetadata))
 
 
-@mutant("XLS-LIST-012", bug="XCP #837: a parent pointer is stale after a delete")
+@mutant("XLS-LIST-012", bug="XCP #837: a parent pointer is stale after a delete", test="delete-newest")
 def current_is_the_deleted() -> None:
     """A deleted snapshot is still told to be the one that the domain's state comes from."""
     _edit_current("plan_delete", lambda domain: domain.current)
 
 
-@mutant("XLS-LIST-012", bug="XCP #837: a parent pointer is stale across a power change")
+@mutant("XLS-LIST-012", bug="XCP #837: a parent pointer is stale across a power change", test="power-cycle")
 def current_forgotten_by_a_fresh_start() -> None:
     """After a fresh start nobody knows which snapshot the domain's state comes from."""
 
@@ -154,7 +167,7 @@ def current_forgotten_by_a_fresh_start() -> None:
     wrap(Toolstack, "create", create)
 
 
-@mutant("XLS-DELETE-016")
+@mutant("XLS-DELETE-016", test="delete-children")
 def descendants_stay() -> None:
     """A delete with all that descend from a snapshot deletes that one only."""
 
@@ -164,7 +177,7 @@ def descendants_stay() -> None:
     wrap(Toolstack, "snapshot_delete", delete)
 
 
-@mutant("XLS-DELETE-016")
+@mutant("XLS-DELETE-016", test="delete-children-only")
 def only_direct_children() -> None:
     """A delete with all that descend from a snapshot leaves its grandchildren."""
 
@@ -174,7 +187,7 @@ def only_direct_children() -> None:
     wrap(plan, "descendants", descendants)
 
 
-@mutant("XLS-DELETE-016")
+@mutant("XLS-DELETE-016", test="delete-children-only")
 def not_only_children() -> None:
     """A delete of those only that descend from a snapshot takes it as well."""
 

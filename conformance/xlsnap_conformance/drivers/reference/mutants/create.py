@@ -211,7 +211,7 @@ def memory_always_written() -> None:
     wrap(Toolstack, "snapshot_create", create)
 
 
-@mutant("XLS-CREATE-022")
+@mutant("XLS-CREATE-022", test="test_domains.py::test_memory_and_disk_are_of_one_instant")
 def guest_runs_between() -> None:
     """The guest runs on for 50 ms between the snapshots of its disks and the save of its memory."""
 

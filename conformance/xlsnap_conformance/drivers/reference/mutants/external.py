@@ -23,7 +23,7 @@ from .catalogue import edit_metadata, edit_steps, mutant, replace, wrap
 # --- what the overlay is, and what it lies over -------------------------------------------------------------
 
 
-@mutant("XLS-CREATE-025", "XLS-REVERT-015")
+@mutant("XLS-CREATE-025", "XLS-REVERT-015", test="external")
 def base_written_after_create() -> None:
     """The guest goes on writing to the image that holds the state of an external snapshot."""
 
@@ -33,13 +33,15 @@ def base_written_after_create() -> None:
     wrap(disk_snapshots, "take", take)
 
 
-@mutant("XLS-CREATE-026", bug="OpenNebula #2189: the overlay is its own backing file")
+@mutant("XLS-CREATE-026", bug="OpenNebula #2189: the overlay is its own backing file", test="external")
 def overlay_over_itself() -> None:
     """An overlay names itself as its backing file."""
     _lay_elsewhere(lambda overlay: DiskImage("", overlay.path, "qcow2"))
 
 
-@mutant("XLS-CREATE-026", bug="QEMU guesses the format of a backing file when it is not named")
+@mutant(
+    "XLS-CREATE-026", bug="QEMU guesses the format of a backing file when it is not named", test="external"
+)
 def wrong_backing_format() -> None:
     """An overlay names its backing file as raw, whatever that is."""
     _lay_elsewhere(lambda overlay: DiskImage("", str(overlay.backing), "raw"))
@@ -54,7 +56,10 @@ def _lay_elsewhere(choose: Any) -> None:
 
 
 @mutant(
-    "XLS-CREATE-026", "XLS-CREATE-027", bug="XenServer sm 73154a4: snapshotting a snapshot breaks tracking"
+    "XLS-CREATE-026",
+    "XLS-CREATE-027",
+    bug="XenServer sm 73154a4: snapshotting a snapshot breaks tracking",
+    test="external-delete-newest",
 )
 def overlay_over_first_image() -> None:
     """Every overlay lies over the image of the first day, not over the one that the disk had."""
@@ -79,7 +84,11 @@ def overlay_over_first_image() -> None:
     wrap(plan, "plan_create", create)
 
 
-@mutant("XLS-MODEL-007", bug="QEMU guesses the format of a backing file when it is not named")
+@mutant(
+    "XLS-MODEL-007",
+    bug="QEMU guesses the format of a backing file when it is not named",
+    test="test_external.py::test_raw_backing_file_that_looks_like_qcow2",
+)
 def backing_format_guessed() -> None:
     """A raw backing file that looks like qcow2 is opened as qcow2."""
 
@@ -94,7 +103,7 @@ def backing_format_guessed() -> None:
     wrap(nodes, "chain", images)
 
 
-@mutant("XLS-CREATE-027")
+@mutant("XLS-CREATE-027", test="external")
 def overlay_forgotten() -> None:
     """The domain's configuration keeps the image that it had before the external snapshot."""
 
@@ -109,7 +118,7 @@ def overlay_forgotten() -> None:
     edit_steps("plan_create", keep)
 
 
-@mutant("XLS-CREATE-031")
+@mutant("XLS-CREATE-031", test="external-first-images")
 def started_on_first_image() -> None:
     """A domain is started on whatever its configuration names, also if that is a backing file."""
     wrap(plan, "adopt_images", lambda original, domain, config, *, fresh: (config, []))
@@ -118,7 +127,7 @@ def started_on_first_image() -> None:
 # --- where it goes ------------------------------------------------------------------------------------------
 
 
-@mutant("XLS-CREATE-026")
+@mutant("XLS-CREATE-026", test="external")
 def target_ignored() -> None:
     """The overlay goes to the default place, whatever target was asked for."""
 
@@ -128,7 +137,11 @@ def target_ignored() -> None:
     wrap(plan, "choose_disks", choose)
 
 
-@mutant("XLS-CREATE-010", bug="QEMU's blockdev-snapshot-sync overwrites a file that exists")
+@mutant(
+    "XLS-CREATE-010",
+    bug="QEMU's blockdev-snapshot-sync overwrites a file that exists",
+    test="external-bad-targets",
+)
 def target_overwritten() -> None:
     """A file that is where an overlay should go is overwritten."""
 
@@ -141,7 +154,11 @@ def target_overwritten() -> None:
     wrap(Toolstack, "overlay_problems", problems)
 
 
-@mutant("XLS-CREATE-028", "XLS-MODEL-004")
+@mutant(
+    "XLS-CREATE-028",
+    "XLS-MODEL-004",
+    test="test_external.py::test_default_target_is_a_file_that_did_not_exist",
+)
 def default_target_overwritten() -> None:
     """The overlay goes to the first of the default places; a file that is there is overwritten."""
 
@@ -153,7 +170,7 @@ def default_target_overwritten() -> None:
     wrap(toolstack, "_free_path", first)
 
 
-@mutant("XLS-CREATE-029")
+@mutant("XLS-CREATE-029", test="external-raw")
 def raw_disk_refused() -> None:
     """A raw image cannot be snapshotted externally either."""
 
@@ -177,20 +194,22 @@ def _edit_external(edit: Any) -> None:
 
 
 @mutant(
-    "XLS-META-013", bug="Proxmox VE, review of October 2024: the name of the base is that of the present disk"
+    "XLS-META-013",
+    bug="Proxmox VE, review of October 2024: the name of the base is that of the present disk",
+    test="external",
 )
 def path_is_the_present_image() -> None:
     """Metadata names the overlay as the image that holds the state."""
     _edit_external(lambda disk: replace(disk, path=disk.file, format="qcow2"))
 
 
-@mutant("XLS-META-013")
+@mutant("XLS-META-013", test="external")
 def overlay_not_told() -> None:
     """Metadata does not tell which overlay the domain went on with."""
     _edit_external(lambda disk: replace(disk, file=None))
 
 
-@mutant("XLS-META-015")
+@mutant("XLS-META-015", test="mixed")
 def type_of_the_first_disk() -> None:
     """The type of a mixed snapshot is that of its first disk."""
     edit_metadata(
@@ -201,7 +220,7 @@ def type_of_the_first_disk() -> None:
 # --- mixed snapshots, and those that fail -------------------------------------------------------------------
 
 
-@mutant("XLS-CREATE-030")
+@mutant("XLS-CREATE-030", test="test_external.py::test_mixed_disks_and_memory_are_of_one_instant")
 def external_disks_before_the_pause() -> None:
     """The guest runs on for 50 ms after its external disks were snapshotted, until the others are."""
 
@@ -232,7 +251,11 @@ def external_disks_before_the_pause() -> None:
     edit_steps("plan_create", split)
 
 
-@mutant("XLS-CREATE-023", bug="OpenNebula #5920: a failed create leaves the VM on an empty overlay")
+@mutant(
+    "XLS-CREATE-023",
+    bug="OpenNebula #5920: a failed create leaves the VM on an empty overlay",
+    test="external-bad-targets",
+)
 def left_on_the_overlay() -> None:
     """A domain goes on with the overlays of a create that has failed."""
 
@@ -254,7 +277,7 @@ def left_on_the_overlay() -> None:
     edit_steps("plan_create", keep_overlays)
 
 
-@mutant("XLS-CREATE-023")
+@mutant("XLS-CREATE-023", test="mixed-all-or-nothing")
 def overlay_left_by_failing_create() -> None:
     """The domain goes on as it was after a create that has failed, but the overlays are left."""
 
@@ -274,7 +297,11 @@ def overlay_left_by_failing_create() -> None:
     wrap(Executor, "_undo", undo)
 
 
-@mutant("XLS-MODEL-004", bug="XenServer sm f57e2f8: the cleanup after a failed rename deletes the source")
+@mutant(
+    "XLS-MODEL-004",
+    bug="XenServer sm f57e2f8: the cleanup after a failed rename deletes the source",
+    test="mixed-all-or-nothing",
+)
 def source_deleted_by_cleanup() -> None:
     """A create that fails removes the images that it would have made the backing files."""
 
@@ -289,7 +316,11 @@ def source_deleted_by_cleanup() -> None:
     wrap(Executor, "_undo", undo)
 
 
-@mutant("XLS-CREATE-023", bug="XenServer sm 8f18ace: disks are left paused after a failed snapshot")
+@mutant(
+    "XLS-CREATE-023",
+    bug="XenServer sm 8f18ace: disks are left paused after a failed snapshot",
+    test="failing-create",
+)
 def left_paused_by_failing_create() -> None:
     """A domain stays paused when its snapshot could not be made."""
 

@@ -40,7 +40,7 @@ def foreign_tag_removed() -> None:
     wrap(Toolstack, "snapshot_create", create)
 
 
-@mutant("XLS-MODEL-006")
+@mutant("XLS-MODEL-006", test="test_domains.py::test_domains_do_not_touch_each_other")
 def same_name_elsewhere_deleted() -> None:
     """A delete removes snapshots of the same name of all domains."""
 
@@ -54,7 +54,11 @@ def same_name_elsewhere_deleted() -> None:
     wrap(Toolstack, "snapshot_delete", delete)
 
 
-@mutant("XLS-MODEL-007", bug="QEMU guesses the format of an image when it is not named")
+@mutant(
+    "XLS-MODEL-007",
+    bug="QEMU guesses the format of an image when it is not named",
+    test="test_domains.py::test_raw_image_that_looks_like_qcow2",
+)
 def format_guessed() -> None:
     """A raw image that looks like qcow2 is opened as qcow2."""
 

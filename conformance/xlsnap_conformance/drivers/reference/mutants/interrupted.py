@@ -3,53 +3,70 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from xlsnap import steps
 from xlsnap.executor import Executor
-from xlsnap.journal import Interrupted, Journal
-from xlsnap.steps import Plan, PlannedStep
-from xlsnap.store import Store
+from xlsnap.steps import Plan
 from xlsnap.toolstack import Toolstack
 
-from .catalogue import mutant, replace, wrap
+from .catalogue import elsewhere, mutant, wrap
 
+_CRASH = "tests/crash/test_mutants.py::test_a_broken_toolstack_is_caught"
 
-@mutant("XLS-FAIL-006", bug="XenServer sm 3ecfefa: after a signal cache and disk disagree")
-def recovery_does_nothing() -> None:
-    """What an interrupted operation has left stays as it is."""
-
-    async def recover(original: Any, self: Executor, interrupted: Interrupted) -> None:
-        Journal(self.paths.journal).clear()
-
-    wrap(Executor, "recover", recover)
-
-
-@mutant("XLS-FAIL-004", "XLS-FAIL-006", bug="XenServer sm 3ecfefa: after a signal the wrong thing is undone")
-def recovery_incomplete() -> None:
-    """Of an interrupted operation only the step that was interrupted is taken back."""
-
-    async def recover(original: Any, self: Executor, interrupted: Interrupted) -> None:
-        kept = [PlannedStep(step.do) for step in interrupted.plan.steps[: interrupted.begun - 1]]
-        left = interrupted.plan.steps[max(interrupted.begun - 1, 0) :]
-        plan = replace(interrupted.plan, steps=(*kept, *left))
-        await original(self, replace(interrupted, plan=plan))
-
-    wrap(Executor, "recover", recover)
-
-
-@mutant("XLS-FAIL-007")
-def no_lock() -> None:
-    """Two operations on one domain do not wait for each other."""
-
-    @contextlib.contextmanager
-    def locked(store: Store, path: Path, **_: Any) -> Iterator[None]:
-        yield
-
-    Store.locked = locked  # type: ignore[method-assign, assignment]
+elsewhere(
+    "journal-forgets-steps",
+    "XLS-FAIL-006",
+    judge=f"{_CRASH}[journal_forgets_steps]",
+    description="What has begun is not written down before it is done.",
+)
+elsewhere(
+    "recovery-does-nothing",
+    "XLS-FAIL-006",
+    judge=f"{_CRASH}[recovery_does_nothing]",
+    description="What an interrupted operation has left stays as it is.",
+    bug="XenServer sm 3ecfefa: after a signal cache and disk disagree",
+)
+elsewhere(
+    "recovery-stops-early",
+    "XLS-FAIL-006",
+    judge=f"{_CRASH}[recovery_stops_early]",
+    description="Of an interrupted operation only the step that was interrupted is taken back.",
+    bug="XenServer sm 3ecfefa: after a signal the wrong thing is undone",
+)
+elsewhere(
+    "metadata-before-memory",
+    "XLS-FAIL-004",
+    "XLS-LIST-003",
+    judge=f"{_CRASH}[metadata_comes_before_memory]",
+    description="A snapshot is listed before its memory is saved.",
+    bug="XenServer sm f4049e6: a new leaf is visible before it is valid",
+)
+elsewhere(
+    "metadata-hidden-last",
+    "XLS-FAIL-006",
+    "XLS-LIST-003",
+    judge=f"{_CRASH}[metadata_is_hidden_last]",
+    description="A snapshot is taken apart while it is listed.",
+)
+elsewhere(
+    "revert-taken-back",
+    "XLS-FAIL-006",
+    judge=f"{_CRASH}[revert_can_be_taken_back]",
+    description="A revert that was interrupted after the end of the running domain is undone.",
+)
+elsewhere(
+    "files-written-in-place",
+    "XLS-FAIL-006",
+    judge=f"{_CRASH}[files_are_written_in_place]",
+    description="Files are overwritten, not replaced.",
+)
+elsewhere(
+    "no-lock",
+    "XLS-FAIL-007",
+    judge="tests/crash/test_two_at_once.py::test_operations_without_locks_are_caught",
+    description="Two operations on one domain do not wait for each other.",
+)
 
 
 @mutant("XLS-LIST-010")

@@ -14,7 +14,7 @@ from xlsnap.steps import Plan, PlannedStep
 from .catalogue import edit_steps, mutant, wrap
 
 
-@mutant("XLS-LIVE-001")
+@mutant("XLS-LIVE-001", test="test_live.py::test_live_memory_and_disks_are_of_one_instant[internal-internal]")
 def live_memory_of_later() -> None:
     """The memory of a live snapshot is that of 50 ms after its disks."""
 
@@ -30,7 +30,7 @@ def live_memory_of_later() -> None:
     wrap(QemuHost, "save_memory", save)
 
 
-@mutant("XLS-LIVE-001")
+@mutant("XLS-LIVE-001", test="test_live.py::test_live_memory_and_disks_are_of_one_instant[internal-internal]")
 def live_disks_after_memory() -> None:
     """The disks of a live snapshot are snapshotted when its memory has been written."""
 
@@ -45,7 +45,7 @@ def live_disks_after_memory() -> None:
     edit_steps("plan_create", memory_first)
 
 
-@mutant("XLS-LIVE-002")
+@mutant("XLS-LIVE-002", test="test_live.py::test_guest_runs_while_its_memory_is_written")
 def paused_while_memory_is_written() -> None:
     """A live snapshot is taken like any other: the guest is paused until its memory is written."""
 
@@ -55,7 +55,11 @@ def paused_while_memory_is_written() -> None:
     wrap(plan, "plan_create", create)
 
 
-@mutant("XLS-LIVE-004", bug="XenServer sm f4049e6: a new leaf is visible before it is valid")
+@mutant(
+    "XLS-LIVE-004",
+    bug="XenServer sm f4049e6: a new leaf is visible before it is valid",
+    test="test_live.py::test_live_snapshot_is_listed_when_it_is_complete",
+)
 def live_listed_at_once() -> None:
     """A live snapshot is listed before its memory is written."""
 

@@ -27,6 +27,7 @@ from .catalogue import edit_steps, mutant, replace, without, wrap
     "XLS-DELETE-012",
     "XLS-MODEL-004",
     bug="virt-manager #811, libvirt #734: revert to an internal snapshot, delete an external one: base gone",
+    test="external-delete-after-internal",
 )
 def base_image_deleted() -> None:
     """Deleting an external snapshot removes the image of its state, unless the domain writes to that."""
@@ -47,7 +48,11 @@ def base_image_deleted() -> None:
     wrap(Toolstack, "snapshot_delete", delete)
 
 
-@mutant("XLS-DELETE-012", bug="CloudStack #9446: deleting the newest snapshot erases its parents")
+@mutant(
+    "XLS-DELETE-012",
+    bug="CloudStack #9446: deleting the newest snapshot erases its parents",
+    test="external-delete-newest",
+)
 def parents_erased_with_newest() -> None:
     """Deleting an external snapshot removes the overlays that its image lies over."""
 
@@ -60,19 +65,23 @@ def parents_erased_with_newest() -> None:
     wrap(plan, "plan_delete", delete)
 
 
-@mutant("XLS-DELETE-008")
+@mutant("XLS-DELETE-008", test="external-branches-delete-leaf")
 def unused_image_left_by_delete() -> None:
     """An image that only the deleted snapshot needed is left."""
     edit_steps("plan_delete", without(steps.RemoveImages))
 
 
-@mutant("XLS-DELETE-008")
+@mutant("XLS-DELETE-008", test="external-delete-middle")
 def merged_image_left() -> None:
     """The upper of two images that were merged is left."""
     edit_steps("plan_merge", without(steps.RemoveImages))
 
 
-@mutant("XLS-DELETE-012", bug="LibVirtKvm-scripts #27, #29: the chain is looked at after it was consolidated")
+@mutant(
+    "XLS-DELETE-012",
+    bug="LibVirtKvm-scripts #27, #29: the chain is looked at after it was consolidated",
+    test="external-delete-oldest",
+)
 def wrong_image_removed_after_merge() -> None:
     """After a merge the image over the merged one is removed as well."""
 
@@ -86,13 +95,13 @@ def wrong_image_removed_after_merge() -> None:
 # --- what is merged -----------------------------------------------------------------------------------------
 
 
-@mutant("XLS-DELETE-013")
+@mutant("XLS-DELETE-013", test="external-delete-middle")
 def merged_below_another_branch() -> None:
     """Two images are merged although another branch reads from the lower one."""
     wrap(chain, "Counter", lambda original, readers: defaultdict(lambda: 1))
 
 
-@mutant("XLS-DELETE-012", "XLS-DELETE-006")
+@mutant("XLS-DELETE-012", "XLS-DELETE-006", test="external-internal-above")
 def tags_lost_by_merge() -> None:
     """An image is merged although it holds internal snapshots."""
 
@@ -102,7 +111,11 @@ def tags_lost_by_merge() -> None:
     wrap(Images, "merges", merges)
 
 
-@mutant("XLS-DELETE-013", bug="VirtualBox #850: what was filled with zeros comes back after a merge")
+@mutant(
+    "XLS-DELETE-013",
+    bug="VirtualBox #850: what was filled with zeros comes back after a merge",
+    test="external-zeros",
+)
 def zeros_lost_by_merge() -> None:
     """Clusters of zeros are not copied when an image is merged into a raw one."""
 
@@ -126,6 +139,7 @@ def zeros_lost_by_merge() -> None:
     "XLS-DELETE-014",
     "XLS-DELETE-012",
     bug="libvirt 32cf4ed5: the backing link of a sibling branch is not updated",
+    test="external-other-branch",
 )
 def sibling_not_laid_over() -> None:
     """Images over a merged one that are not in use still name it as their backing file."""
@@ -136,19 +150,24 @@ def sibling_not_laid_over() -> None:
     wrap(QemuHost, "lay_over", nothing)
 
 
-@mutant("XLS-DELETE-014", "XLS-DELETE-012", bug="CloudStack #14030: metadata points to a deleted file")
+@mutant(
+    "XLS-DELETE-014",
+    "XLS-DELETE-012",
+    bug="CloudStack #14030: metadata points to a deleted file",
+    test="external-delete-oldest",
+)
 def metadata_names_merged_image() -> None:
     """Metadata still names an image that was merged into another."""
     edit_steps("plan_merge", without(steps.ReplaceMetadata))
 
 
-@mutant("XLS-DELETE-014")
+@mutant("XLS-DELETE-014", test="external-delete-oldest")
 def merged_image_still_configured() -> None:
     """The domain's configuration still names an image that was merged into another."""
     edit_steps("plan_merge", without(steps.UpdateDomain))
 
 
-@mutant("XLS-DELETE-005")
+@mutant("XLS-DELETE-005", test="external-delete-newest")
 def left_paused_by_merge() -> None:
     """A running domain is paused after the merge of the image that it writes to."""
     edit_steps("plan_merge", without(steps.ResumeDomain))
@@ -157,7 +176,7 @@ def left_paused_by_merge() -> None:
 # --- internal snapshots, and what is lost already -----------------------------------------------------------
 
 
-@mutant("XLS-DELETE-002")
+@mutant("XLS-DELETE-002", test="external-delete-internal-below")
 def tag_left_in_backing_file() -> None:
     """The internal snapshot stays in an image that an overlay lies over."""
 
@@ -172,6 +191,7 @@ def tag_left_in_backing_file() -> None:
     "XLS-DELETE-004",
     "XLS-MODEL-002",
     bug="CloudStack #3193: deleting an internal snapshot of a live image corrupts it",
+    test="delete-all",
 )
 def deleted_behind_qemu() -> None:
     """Internal snapshots are deleted with qemu-img, past the lock of the process that uses the image."""
@@ -190,7 +210,7 @@ def deleted_behind_qemu() -> None:
     wrap(QemuHost, "drop_disk_snapshots", drop)
 
 
-@mutant("XLS-DELETE-009", bug="ovirt-engine #524: delete never succeeds again")
+@mutant("XLS-DELETE-009", bug="ovirt-engine #524: delete never succeeds again", test="external-lost-image")
 def lost_image_cannot_be_deleted() -> None:
     """A snapshot whose image is lost cannot be deleted."""
 

@@ -62,7 +62,7 @@ def run_state_not_listed() -> None:
     wrap(Toolstack, "snapshot_list", listed)
 
 
-@mutant("XLS-LIST-007")
+@mutant("XLS-LIST-007", test="test_refusals.py::test_unknown_domain[list]")
 def unknown_domain_is_empty() -> None:
     """The list of a domain that does not exist is empty."""
 
@@ -129,7 +129,7 @@ def empty_list_is_an_error() -> None:
     wrap(Toolstack, "snapshot_list", listed)
 
 
-@mutant("XLS-LIST-009")
+@mutant("XLS-LIST-009", test="test_domains.py::test_order_within_a_second")
 def order_by_name_within_a_second() -> None:
     """Snapshots of the same second are listed by name."""
 
