@@ -20,6 +20,10 @@
 | metadata-files | metadata in libxl's JSON |
 | pause | pause and unpause |
 | shutdown-state | a domain that has powered off can be kept (``on_poweroff="preserve"``) |
+| cli | xl's command line for snapshots |
+| parse | telling what a text in the language of configuration files means |
+| concurrency | several drivers in one directory at a time: two operations at once |
+| crash | a driver, on this machine, may be killed in the middle of an operation: the next one recovers |
 """
 
 from __future__ import annotations
@@ -46,6 +50,10 @@ Capability = Literal[
     "metadata-files",
     "pause",
     "shutdown-state",
+    "cli",
+    "parse",
+    "concurrency",
+    "crash",
 ]
 
 CAPABILITIES: tuple[str, ...] = get_args(Capability)

@@ -15,30 +15,25 @@ does not know with kind ``unsupported``; both sides ignore keys that they do not
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
 from .capabilities import CAPABILITIES as CAPABILITIES
 from .capabilities import Capability as Capability
+from .messages import Done as Done
+from .messages import R as R
+from .messages import Request as Request
+from .messages import Result as Result
+from .protocol_text import Command as Command
+from .protocol_text import CommandResult as CommandResult
+from .protocol_text import Language as Language
+from .protocol_text import Parse as Parse
+from .protocol_text import ParseError as ParseError
+from .protocol_text import ParseResult as ParseResult
 
 PROTOCOL = 1
 """Version of the protocol; rises when an old driver would be misled."""
-
-R = TypeVar("R", bound="Result")
-
-
-class Request(msgspec.Struct, Generic[R], frozen=True, kw_only=True, omit_defaults=True):
-    """Base of all requests' arguments; `R` is the type of the result."""
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of all results."""
-
-
-class Done(Result, frozen=True, kw_only=True):
-    """Nothing to tell: it was done."""
-
 
 # --- the driver itself ------------------------------------------------------------------------------------
 
@@ -57,10 +52,15 @@ class HelloResult(Result, frozen=True, kw_only=True):
     capabilities: tuple[str, ...] = ()
 
 
-class Setup(Request[Done], frozen=True, kw_only=True):
-    """Get ready. ``root`` is an empty directory of mode 0700 that belongs to this driver alone."""
+class Setup(Request[Done], frozen=True, kw_only=True, omit_defaults=True):
+    """Get ready. ``root`` is a directory of mode 0700, empty and for this driver alone.
+
+    With ``join`` it is that of another driver, which goes on working in it: neither may hinder the other
+    between requests, and this one removes nothing in the end.
+    """
 
     root: str
+    join: bool = False
 
 
 class Teardown(Request[Done], frozen=True, kw_only=True):
@@ -349,6 +349,8 @@ VERBS: dict[str, Verb] = {
     "snapshot_revert": Verb(SnapshotRevert, Done, 180, "revert"),
     "snapshot_delete": Verb(SnapshotDelete, Done, 180, "delete"),
     "metadata": Verb(Metadata, MetadataResult, 30, "metadata-files"),
+    "command": Verb(Command, CommandResult, 30, "cli"),
+    "parse": Verb(Parse, ParseResult, 30, "parse"),
 }
 
 VERB_OF: dict[type[Request[Any]], str] = {verb.arguments: name for name, verb in VERBS.items()}

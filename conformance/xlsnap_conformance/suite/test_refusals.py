@@ -215,6 +215,28 @@ def test_creation_time_cannot_be_set(scenario: Scenario, need: Need) -> None:
         )
 
 
+@pytest.mark.clauses("XLS-CONF-012")
+def test_a_file_that_does_not_speak_of_memory_is_disk_only(
+    scenario: Scenario, need: Need, tell: Tell
+) -> None:
+    for capability in ("snapshot-config", "memory", "disk-only"):
+        need(capability)
+    found = {}
+    for name, more in (("with", 'memory = "yes"\n'), ("without", ""), ("no", 'memory = "no"\n')):
+        request = p.SnapshotCreate(domain=scenario.domain.name, config=f'name = "{name}"\n{more}')
+        scenario.accepts(request, ("XLS-CONF-012",))
+        listed = scenario.accepts(p.SnapshotList(domain=scenario.domain.name), ("XLS-LIST-001",)).snapshots
+        found[name] = listed[-1].disk_only
+    if found != {"with": False, "without": True, "no": True}:
+        raise ConformanceFailure(
+            ("XLS-CONF-012",),
+            "a file that does not speak of memory makes another snapshot than a disk-only one",
+            expected={"with": False, "without": True, "no": True},
+            observed=found,
+        )
+    tell(f"disk-only: {found}")
+
+
 @pytest.mark.clauses("XLS-CONF-005")
 def test_last_setting_counts(scenario: Scenario, need: Need) -> None:
     need("snapshot-config")

@@ -39,7 +39,10 @@ def main() -> None:
         breaks[options.mutant]()
         implementation = f"xlsnap broken by mutant {options.mutant}"
     driver = ReferenceDriver(
-        implementation=implementation, accelerator=options.accelerator, without=options.without
+        implementation=implementation,
+        accelerator=options.accelerator,
+        without=options.without,
+        mutant=options.mutant,
     )
     asyncio.run(serve(driver))
 

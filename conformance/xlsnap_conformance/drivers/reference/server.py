@@ -18,9 +18,10 @@ from typing import Any
 
 import msgspec
 from xlsnap import __version__
+from xlsnap.cli import ACCELERATOR_VARIABLE
 from xlsnap.domain import DomainConfig, RunState
 from xlsnap.errors import InternalError, UnknownDomainError, XlsnapError
-from xlsnap.layout import StateRoot
+from xlsnap.layout import ROOT_VARIABLE, StateRoot
 from xlsnap.qemu.background import live_problem
 from xlsnap.request import SnapshotRequest, combine
 from xlsnap.snapshot import DomainSnapshot
@@ -28,6 +29,8 @@ from xlsnap.toolstack import Toolstack
 from xlsnap_grammars import ConfigError, DiskSpec, SnapshotDisk, parse_disk, parse_snapshot_config
 
 from ... import protocol as p
+from . import command
+from .parsing import parse
 
 LINE_LIMIT = 16 << 20
 """Longest request in bytes."""
@@ -50,10 +53,20 @@ class ReferenceDriver:
     """Answers requests with a `Toolstack` under the directory of the last `setup`."""
 
     def __init__(
-        self, *, implementation: str = "xlsnap", accelerator: str = "tcg", without: Collection[str] = ()
+        self,
+        *,
+        implementation: str = "xlsnap",
+        accelerator: str = "tcg",
+        without: Collection[str] = (),
+        mutant: str | None = None,
     ) -> None:
-        """Make a driver that claims all capabilities but those in `without`, and what this host lacks."""
+        """Make a driver that claims all capabilities but those in `without`, and what this host lacks.
+
+        :param mutant: the mutant that this process is; commands of it are the same.
+        """
         self.implementation = implementation
+        self._mutant = mutant
+        self._joined = False
         lacking = {*without, *(("live",) if live_problem() else ())}
         self.capabilities = tuple(name for name in p.CAPABILITIES if name not in lacking)
         self._accelerator = accelerator
@@ -96,8 +109,8 @@ class ReferenceDriver:
             return _refusal(number, "bug", f"{type(error).__name__}: {error}")
 
     async def remove_all(self) -> None:
-        """Destroy the suite's domains under our directory and remove their snapshots."""
-        if self._toolstack is None:
+        """Destroy the suite's domains under our directory and remove their snapshots; not those of others."""
+        if self._toolstack is None or self._joined:
             return
         for record in self._toolstack.store.records():
             if not record.name.startswith(PREFIX):
@@ -114,9 +127,19 @@ class ReferenceDriver:
             await self._toolstack.close()
             self._toolstack = None
 
-    def use_root(self, path: str) -> None:
-        """Keep everything under the directory `path` from now on."""
-        self._toolstack = Toolstack(StateRoot.at(path), accelerator=self._accelerator, keep_connections=True)
+    def use_root(self, path: str, *, join: bool = False) -> None:
+        """Keep everything under the directory `path` from now on; `join`: another driver does so too."""
+        self._joined = join
+        self._toolstack = Toolstack(
+            StateRoot.at(path), accelerator=self._accelerator, keep_connections=not join
+        )
+
+    def command(self) -> p.CommandResult:
+        """Return how ``xlsnap`` is started so that it finds our domains, as broken as we are."""
+        argv = [sys.executable, "-m", f"{__package__}.command"]
+        mutant = {command.MUTANT_VARIABLE: self._mutant} if self._mutant else {}
+        root = {ROOT_VARIABLE: str(self.toolstack.root.path), ACCELERATOR_VARIABLE: self._accelerator}
+        return p.CommandResult(argv=tuple(argv), environment={**root, **mutant})
 
 
 def _raw(result: p.Result) -> msgspec.Raw:
@@ -143,7 +166,7 @@ async def _hello(driver: ReferenceDriver, request: p.Hello) -> p.HelloResult:
 
 async def _setup(driver: ReferenceDriver, request: p.Setup) -> p.Done:
     await driver.close()
-    driver.use_root(request.root)
+    driver.use_root(request.root, join=request.join)
     return p.Done()
 
 
@@ -295,6 +318,14 @@ async def _metadata(driver: ReferenceDriver, request: p.Metadata) -> p.MetadataR
     return p.MetadataResult(directory=str(driver.toolstack.root.domain(uuid).snapshots))
 
 
+async def _command(driver: ReferenceDriver, request: p.Command) -> p.CommandResult:
+    return driver.command()
+
+
+async def _parse(driver: ReferenceDriver, request: p.Parse) -> p.ParseResult:
+    return parse(request)
+
+
 _HANDLERS: dict[type, Callable[[ReferenceDriver, Any], Awaitable[p.Result]]] = {
     p.Hello: _hello,
     p.Setup: _setup,
@@ -313,6 +344,8 @@ _HANDLERS: dict[type, Callable[[ReferenceDriver, Any], Awaitable[p.Result]]] = {
     p.SnapshotRevert: _snapshot_revert,
     p.SnapshotDelete: _snapshot_delete,
     p.Metadata: _metadata,
+    p.Command: _command,
+    p.Parse: _parse,
 }
 
 

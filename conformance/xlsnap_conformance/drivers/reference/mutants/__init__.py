@@ -11,7 +11,19 @@ suite's own model, under which the suite must find fault with the reference. `el
 test of this project can judge, because it breaks something that the suite cannot reach.
 """
 
-from . import branches, create, delete, external, failure, interrupted, live, merge, metadata, revert
+from . import (
+    branches,
+    create,
+    delete,
+    external,
+    failure,
+    interrupted,
+    language,
+    live,
+    merge,
+    metadata,
+    revert,
+)
 from .catalogue import CATALOGUE, Mutant
 
 __all__ = [
@@ -23,6 +35,7 @@ __all__ = [
     "external",
     "failure",
     "interrupted",
+    "language",
     "live",
     "merge",
     "metadata",
