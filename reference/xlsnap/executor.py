@@ -139,11 +139,12 @@ class Executor:
     def became(self, started: Started, step: do.StartDomain | do.PromoteSuccessor) -> None:
         """Note the process that is the domain now; it gets a new id unless the step says otherwise."""
         keep = isinstance(step, do.PromoteSuccessor) and step.keep_domid
+        domid = self.record.domid if keep else started.domid
         self.update(
             process=started.process,
             accelerator=started.accelerator,
             config=step.config,
-            domid=self.record.domid if keep else self.store.allocate_domid(),
+            domid=self.store.allocate_domid() if domid is None else domid,
         )
 
 

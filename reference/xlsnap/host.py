@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the toolstack needs of a host, as a protocol: the seam between decisions and machines.
 
-`QemuHost` is one implementation. All methods are about one domain, named by its record; none of them
-touches the toolstack's own files, and none decides anything.
+`qemu.QemuHost` is one implementation. Methods are about one domain, named by its record;
+none of them touches the toolstack's own files, and none decides anything.
 """
 
 from __future__ import annotations
@@ -22,10 +22,22 @@ if TYPE_CHECKING:
 
 
 class Started(msgspec.Struct, frozen=True):
-    """A process that is the domain from now on: its number under the domain's directory."""
+    """A process that is the domain from now on: its number under the domain's directory.
+
+    ``domid`` is the id that the host gave it; None where the toolstack gives ids itself.
+    """
 
     process: int
     accelerator: str
+    domid: int | None = None
+
+
+class KnownDomain(msgspec.Struct, frozen=True, kw_only=True):
+    """An active domain that the host knows by itself, whoever has started it."""
+
+    uuid: str
+    domid: int
+    config: DomainConfig
 
 
 class Tag(msgspec.Struct, frozen=True):
@@ -51,6 +63,20 @@ class Host(Protocol):
     """
 
     progress: Callable[[str, int, int], None] | None
+
+    @property
+    def memory_first(self) -> bool:
+        """Whether the guest takes part in saving its memory.
+
+        Then it must run for that, is left paused by it, and its disk snapshots are taken afterwards.
+        Otherwise it is paused first, and must go on in a new process if it is to stay paused.
+        """
+
+    def domains(self) -> Sequence[KnownDomain]:
+        """Return the active domains that the host knows by itself; none where only the toolstack has any."""
+
+    async def disk_problems(self, record: DomainRecord, vdevs: Sequence[str]) -> dict[str, str]:
+        """Say of disks of the active domain why no snapshot of them can be taken on this host."""
 
     async def run_state(self, record: DomainRecord) -> RunState | None:
         """Return the run state, or None for a stopped domain."""

@@ -107,7 +107,8 @@ class Toolstack(Operations):
         async with self._active(ref) as run:
             domain = self.observe(run)
             planning.check_can_snapshot(domain)
-            await run.execute(planning.plan_save(domain, path, leave=leave))
+            first = self.host.memory_first
+            await run.execute(planning.plan_save(domain, path, leave=leave, memory_first=first))
             uuid = run.record.uuid
             if leave == "destroy":
                 run.update(domid=None)
@@ -209,6 +210,8 @@ class Toolstack(Operations):
                 snapshot,
                 memory_problem=problem,
                 overlay_problems=self.overlay_problems(disks),
+                disk_problems=await self.host.disk_problems(run.record, [disk.image.vdev for disk in disks]),
+                memory_first=self.host.memory_first,
                 live=request.live,
                 live_problem=self.host.live_problem() if request.live else None,
             )

@@ -58,7 +58,9 @@ def revert(observed: ObservedDomain, snapshot: DomainSnapshot, **options: Any) -
     return planning.plan_revert(observed, snapshot, returns=returns, **{"disks": found, **options})
 
 
-def make(observed: ObservedDomain, request: SnapshotRequest, memory: str | None = "/mem") -> Plan:
+def make(
+    observed: ObservedDomain, request: SnapshotRequest, memory: str | None = "/mem", **options: Any
+) -> Plan:
     """Plan a snapshot as the toolstack does."""
     planning.check_can_snapshot(observed)
     snapshot = planning.describe(
@@ -69,7 +71,7 @@ def make(observed: ObservedDomain, request: SnapshotRequest, memory: str | None 
         disks=planning.choose_disks(observed, request),
         now_ns=NOW_NS,
     )
-    return planning.plan_create(observed, snapshot)
+    return planning.plan_create(observed, snapshot, **options)
 
 
 def kinds(plan: Plan) -> list[type]:
@@ -77,6 +79,29 @@ def kinds(plan: Plan) -> list[type]:
 
 
 # --- create ---------------------------------------------------------------------------------------------
+
+
+def test_guest_that_saves_its_memory_itself_does_so_before_the_disk_snapshots() -> None:
+    plan = make(domain(HDA), SnapshotRequest(name="s"), memory_first=True)
+    assert kinds(plan)[:4] == [do.ResumeDomain, do.SaveMemory, do.TakeDiskSnapshots, do.ResumeDomain]
+    assert plan.steps[0].undo == do.ResumeDomain(if_active=True)
+
+
+def test_paused_guest_runs_only_to_save_its_memory() -> None:
+    plan = make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s"), memory_first=True)
+    assert kinds(plan)[:4] == [do.ResumeDomain, do.SaveMemory, do.TakeDiskSnapshots, do.SyncFile]
+    assert plan.steps[0].undo == do.PauseDomain(if_active=True)
+    assert not {do.PromoteSuccessor, do.StopDomain} & set(kinds(plan))
+
+
+def test_guest_is_paused_for_disk_snapshots_alone_on_any_host() -> None:
+    plan = make(domain(HDA), SnapshotRequest(name="s", memory=False), memory_first=True)
+    assert kinds(plan)[:3] == [do.PauseDomain, do.TakeDiskSnapshots, do.ResumeDomain]
+
+
+def test_disk_that_the_host_cannot_take_is_refused() -> None:
+    with pytest.raises(DiskChoiceError, match="disk hda: no qdisk"):
+        make(domain(HDA), SnapshotRequest(name="s"), disk_problems={"hda": "no qdisk"})
 
 
 def test_create_pauses_over_disks_and_memory_and_writes_metadata_last() -> None:

@@ -155,9 +155,10 @@ class Machine(RuleBasedStateMachine):
         self.host = SimulatedHost()
         self.number = 0
 
-    @initialize()
-    def begin(self) -> None:
-        """Start the domain on fresh disks."""
+    @initialize(memory_first=st.booleans())
+    def begin(self, memory_first: bool) -> None:
+        """Start the domain on fresh disks, on a host of one kind or the other."""
+        self.host.memory_first = memory_first
         disks = []
         for vdev, image_format in FORMATS.items():
             path = str(self.directory / f"{vdev}.{image_format}")

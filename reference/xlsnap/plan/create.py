@@ -24,7 +24,7 @@ from ..snapshot import (
     to_json,
 )
 from ..steps import DiskImage, OverlaidDisk, Plan, PlannedStep
-from .lifecycle import PAUSE, then_stay_paused
+from .lifecycle import PAUSE, let_run, then_stay_paused
 from .observed import ObservedDomain, tagged_disks
 
 SNAPSHOT_STATES = frozenset({RunState.RUNNING, RunState.BLOCKED, RunState.PAUSED})
@@ -182,17 +182,20 @@ def plan_create(
     *,
     memory_problem: str | None = None,
     overlay_problems: Mapping[str, str] = {},
+    disk_problems: Mapping[str, str] = {},
     live_problem: str | None = None,
     live: bool = False,
+    memory_first: bool = False,
 ) -> Plan:
     """Plan the making of `snapshot`: all of it or nothing.
 
     The guest is paused from the disk snapshots until its memory is written, so that both are of one instant;
-    with `live` only until the state of its devices is. Metadata comes last, so that an incomplete snapshot is
-    never listed.
+    with `live` only until the state of its devices is. Where it takes part in saving its memory that comes
+    first (`memory_first`, see `Host`). Metadata comes last, so that an incomplete snapshot is never listed.
 
     :raise MemoryPathError: if the memory image cannot be put where it should go (`memory_problem`).
-    :raise DiskChoiceError: if there is nothing to snapshot, or an overlay cannot be made (by path).
+    :raise DiskChoiceError: if there is nothing to snapshot, an overlay cannot be made (by path), or the host
+        cannot take a snapshot of a disk (by vdev).
     :raise HostError: if a live snapshot is not possible here.
     """
     if snapshot.memory is None and not snapshot.disks:
@@ -201,6 +204,11 @@ def plan_create(
         raise MemoryPathError(f"memory image {snapshot.memory}: {memory_problem}", hint="choose another path")
     for path, problem in overlay_problems.items():
         raise DiskChoiceError(f"overlay {path}: {problem}", hint="choose another target")
+    for disk in snapshot.disks:
+        if disk.device in disk_problems:
+            raise DiskChoiceError(
+                f"disk {disk.device}: {disk_problems[disk.device]}", hint="choose other disks"
+            )
     runs = domain.run_state is not RunState.PAUSED
     live = live and runs
     if live and live_problem:
@@ -208,9 +216,7 @@ def plan_create(
     config = with_images(domain.config, _images_after(snapshot))
     steps = [
         *_make_overlays(snapshot),
-        *([PAUSE] if runs else []),
-        *_take_disk_snapshots(snapshot),
-        *_save_memory(snapshot, live=live),
+        *_take(snapshot, runs=runs, live=live, memory_first=memory_first),
         *([PlannedStep(do.ResumeDomain())] if runs else []),
         *([] if snapshot.memory is None else [PlannedStep(do.SyncFile(path=snapshot.memory))]),
         PlannedStep(
@@ -222,7 +228,7 @@ def plan_create(
             do.ForgetMetadata(name=snapshot.name),
         ),
     ]
-    if not runs and snapshot.memory is not None:
+    if not runs and snapshot.memory is not None and not memory_first:
         return then_stay_paused("create", snapshot.name, steps, config, snapshot.memory)
     return Plan(operation="create", snapshot=snapshot.name, steps=tuple(steps))
 
@@ -261,6 +267,19 @@ def _make_overlays(snapshot: DomainSnapshot) -> Iterator[PlannedStep]:
     if overlays:
         paths = tuple(overlay.path for overlay in overlays)
         yield PlannedStep(do.CreateOverlays(overlays=overlays), do.RemoveImages(paths=paths))
+
+
+def _take(snapshot: DomainSnapshot, *, runs: bool, live: bool, memory_first: bool) -> Iterator[PlannedStep]:
+    """What makes the snapshot; the domain is paused afterwards, but for a live one."""
+    if memory_first and snapshot.memory is not None:
+        yield let_run(runs=runs)
+        yield from _save_memory(snapshot, live=live)
+        yield from _take_disk_snapshots(snapshot)
+        return
+    if runs:
+        yield PAUSE
+    yield from _take_disk_snapshots(snapshot)
+    yield from _save_memory(snapshot, live=live)
 
 
 def _take_disk_snapshots(snapshot: DomainSnapshot) -> Iterator[PlannedStep]:

@@ -16,6 +16,15 @@ from .observed import ObservedDomain
 PAUSE = PlannedStep(do.PauseDomain(), do.ResumeDomain(if_active=True))
 
 
+def let_run(*, runs: bool) -> PlannedStep:
+    """Let a guest that takes part in saving its memory run, whether it `runs` by itself or was paused.
+
+    Whatever happens afterwards, it is as it was in the end.
+    """
+    undo = do.ResumeDomain(if_active=True) if runs else do.PauseDomain(if_active=True)
+    return PlannedStep(do.ResumeDomain(if_active=True), undo)
+
+
 def then_stay_paused(
     operation: str, name: str, begun: Sequence[PlannedStep], config: DomainConfig, memory_image: str
 ) -> Plan:
@@ -77,18 +86,24 @@ def plan_start(config: DomainConfig, *, paused: bool) -> Plan:
     )
 
 
-def plan_save(domain: ObservedDomain, path: str, *, leave: Literal["destroy", "running", "paused"]) -> Plan:
-    """Plan the writing of a domain's memory to a file, as `xl save` does."""
-    steps = [] if domain.run_state is RunState.PAUSED else [PAUSE]
+def plan_save(
+    domain: ObservedDomain,
+    path: str,
+    *,
+    leave: Literal["destroy", "running", "paused"],
+    memory_first: bool = False,
+) -> Plan:
+    """Plan the writing of a domain's memory to a file, as `xl save` does; for `memory_first` see `Host`."""
+    paused = domain.run_state is RunState.PAUSED
+    steps = [let_run(runs=not paused)] if memory_first else [] if paused else [PAUSE]
     steps.append(PlannedStep(do.SaveMemory(path=path), do.RemoveMemory(path=path)))
-    if leave == "paused":
+    if leave == "paused" and not memory_first:
         steps.append(PlannedStep(do.SyncFile(path=path)))
         return then_stay_paused("save", path, steps, domain.config, path)
     if leave == "running":
-        was_paused = domain.run_state is RunState.PAUSED
-        steps.append(PlannedStep(do.ResumeDomain(), do.PauseDomain(if_active=True) if was_paused else None))
+        steps.append(PlannedStep(do.ResumeDomain(), do.PauseDomain(if_active=True) if paused else None))
     steps.append(PlannedStep(do.SyncFile(path=path)))
-    if leave == "running":
+    if leave != "destroy":
         return Plan(operation="save", snapshot=path, steps=tuple(steps))
     steps.append(PlannedStep(do.StopDomain()))
     return Plan(operation="save", snapshot=path, steps=tuple(steps), irrevocable_after=len(steps))

@@ -12,10 +12,10 @@ from ..chain import OVERLAY_FORMAT, chain, present_images
 from ..domain import DomainRecord
 from ..errors import HostError, QmpError
 from ..steps import DiskImage, OverlaidDisk
-from .graph import read_graph
+from .graph import Nodes, read_graph
 from .jobs import cancel_job, dismiss_job, wait_for_job
 from .monitor import Monitor
-from .nodes import file_node, image_node, node_options
+from .nodes import image_node, node_options
 from .qcow2 import read_header
 
 
@@ -25,13 +25,17 @@ async def take(
     name: str,
     disks: Sequence[DiskImage],
     overlaid: Sequence[OverlaidDisk],
+    nodes: Nodes,
 ) -> None:
     """Take internal snapshots of `disks` and let those `overlaid` go on with their overlays.
 
     QEMU rolls back what it did if one fails, and has the overlays open no more then.
     """
     actions: list[dict[str, Any]] = [
-        {"type": "blockdev-snapshot-internal-sync", "data": {"device": image_node(disk), "name": name}}
+        {
+            "type": "blockdev-snapshot-internal-sync",
+            "data": {"device": await nodes.node(monitor, disk), "name": name},
+        }
         for disk in disks
     ]
     added: list[str] = []
@@ -41,7 +45,7 @@ async def take(
             options = node_options(overlay, read_only=False, discard=_discards(record, overlay.vdev))
             await _add(monitor, {**options, "backing": None})
             added.append(image_node(overlay))
-            link = {"node": image_node(item.base), "overlay": added[-1]}
+            link = {"node": await nodes.node(monitor, item.base), "overlay": added[-1]}
             actions.append({"type": "blockdev-snapshot", "data": link})
         await monitor.execute("transaction", {"actions": actions})
     except QmpError:
@@ -61,44 +65,47 @@ async def _add(monitor: Monitor, options: dict[str, Any]) -> None:
         await monitor.execute("blockdev-add", options)
 
 
-async def drop(monitor: Monitor, record: DomainRecord, name: str, image: DiskImage) -> None:
+async def drop(monitor: Monitor, record: DomainRecord, name: str, image: DiskImage, nodes: Nodes) -> None:
     """Delete the internal snapshot of this name from an image that the domain has open."""
     present = present_images(record.config)[image.vdev]
+    node = await nodes.node(monitor, image)
     if image.path == present.path:
-        arguments = {"device": image_node(image), "name": name}
+        arguments = {"device": node, "name": name}
         try:
             await monitor.execute("blockdev-snapshot-delete-internal-sync", arguments)
         except QmpError as error:
             if "does not exist" not in error.description:
                 raise
-            await _write_table_again(monitor, image)
+            await _write_table_again(monitor, node)
     else:
-        await _drop_below(monitor, record, name, image)
+        await _drop_below(monitor, record, name, image, nodes)
 
 
-async def _write_table_again(monitor: Monitor, image: DiskImage) -> None:
+async def _write_table_again(monitor: Monitor, node: str) -> None:
     """Let the image have the internal snapshots that QEMU knows.
 
     After an I/O error in a deletion QEMU has forgotten the snapshot, and the image has not (QEMU 7.2). It
     writes the whole table whenever there is a new one.
     """
-    arguments = {"device": image_node(image), "name": f"xlsnap-{os.urandom(8).hex()}"}
+    arguments = {"device": node, "name": f"xlsnap-{os.urandom(8).hex()}"}
     await monitor.execute("blockdev-snapshot-internal-sync", arguments)
     await monitor.execute("blockdev-snapshot-delete-internal-sync", arguments)
 
 
-async def _drop_below(monitor: Monitor, record: DomainRecord, name: str, image: DiskImage) -> None:
+async def _drop_below(
+    monitor: Monitor, record: DomainRecord, name: str, image: DiskImage, nodes: Nodes
+) -> None:
     """Delete it from a backing file, which is read-only but for the time that this takes.
 
     The command for disks refuses nodes that have another one over them; the job takes any.
     """
-    node = image_node(image)
+    node = await nodes.node(monitor, image)
     options = node_options(image, read_only=True, discard=_discards(record, image.vdev))
-    options["file"] = file_node(node)
-    backing = await _backing_node(monitor, record, image)
+    options |= {"node-name": node, "file": await nodes.file(monitor, node)}
+    backing = await _backing_node(monitor, record, image, nodes)
     if backing is not None:
         options["backing"] = backing
-    job = f"drop-{node}"
+    job = f"drop-{image_node(image)}"
     await cancel_job(monitor, job)
     await monitor.execute("blockdev-reopen", {"options": [{**options, "read-only": False}]})
     try:
@@ -111,15 +118,15 @@ async def _drop_below(monitor: Monitor, record: DomainRecord, name: str, image: 
         await monitor.execute("blockdev-reopen", {"options": [options]})
 
 
-async def _backing_node(monitor: Monitor, record: DomainRecord, image: DiskImage) -> str | None:
+async def _backing_node(monitor: Monitor, record: DomainRecord, image: DiskImage, nodes: Nodes) -> str | None:
     """Return the node below an image; one that the user's image names has no name known to us."""
     images = chain(record, present_images(record.config)[image.vdev])
     position = [item.path for item in images].index(image.path)
     if position + 1 < len(images):
-        return image_node(images[position + 1])
+        return await nodes.node(monitor, images[position + 1])
     if read_header(image).backing is None:
         return None
-    return (await read_graph(monitor)).backing.get(image_node(image))
+    return (await read_graph(monitor)).backing.get(await nodes.node(monitor, image))
 
 
 def _discards(record: DomainRecord, vdev: str) -> bool:

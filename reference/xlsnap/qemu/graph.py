@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
+from ..steps import DiskImage
 from .monitor import Monitor
-from .nodes import device_id
+from .nodes import device_id, file_node, image_node
 
 
 class Graph(msgspec.Struct, frozen=True):
@@ -18,6 +21,35 @@ class Graph(msgspec.Struct, frozen=True):
     def is_used(self, node: str) -> bool:
         """Say whether another image lies over this one."""
         return node in self.backing.values()
+
+
+class Nodes(Protocol):
+    """How images are found among the block nodes of a running QEMU, whoever has started it."""
+
+    async def root(self, monitor: Monitor, vdev: str) -> str:
+        """Return the node that a disk's device reads from: that of its present image, or a filter over it."""
+
+    async def node(self, monitor: Monitor, image: DiskImage) -> str:
+        """Return the node of an image in the chain of its disk, or the name that it would have."""
+
+    async def file(self, monitor: Monitor, node: str) -> str:
+        """Return the node of the file under an image's node."""
+
+
+class NamedByPath:
+    """The nodes of a QEMU that we have started: their names follow from the images' paths."""
+
+    async def root(self, monitor: Monitor, vdev: str) -> str:
+        """Ask the disk's device."""
+        return await root_node(monitor, vdev)
+
+    async def node(self, monitor: Monitor, image: DiskImage) -> str:
+        """Return the name."""
+        return image_node(image)
+
+    async def file(self, monitor: Monitor, node: str) -> str:
+        """Return the name."""
+        return file_node(node)
 
 
 async def root_node(monitor: Monitor, vdev: str) -> str:

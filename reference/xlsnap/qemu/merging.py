@@ -13,7 +13,7 @@ import os
 
 from ..errors import HostError, QmpError
 from ..steps import DiskImage
-from .graph import read_graph, root_node
+from .graph import NamedByPath, Nodes, read_graph
 from .images import Progress, image_options, qemu_img
 from .jobs import CONCLUDED, READY, Tell, cancel_job, dismiss_job, find_job, wait_for_job
 from .monitor import Monitor
@@ -55,14 +55,26 @@ class LiveMerge:
     """The merge of two images that a running QEMU has open, `top` directly over `base`."""
 
     def __init__(
-        self, monitor: Monitor, top: DiskImage, base: DiskImage, *, tell: Tell | None = None
+        self,
+        monitor: Monitor,
+        top: DiskImage,
+        base: DiskImage,
+        *,
+        tell: Tell | None = None,
+        nodes: Nodes | None = None,
     ) -> None:
         self._monitor = monitor
         self._top, self._base = top, base
+        self._nodes = nodes or NamedByPath()
         self._top_node, self._base_node = image_node(top), image_node(base)
         self._filter = filter_node(top.vdev)
         self._job = f"merge-{self._top_node}"
         self._tell = tell
+
+    async def _find_nodes(self) -> None:
+        """Look for the images' nodes: a QEMU that we have not started may call them otherwise."""
+        self._top_node = await self._nodes.node(self._monitor, self._top)
+        self._base_node = await self._nodes.node(self._monitor, self._base)
 
     # --- the present image ------------------------------------------------------------------------------
 
@@ -71,6 +83,7 @@ class LiveMerge:
 
         A disk that has another image by now needs nothing.
         """
+        await self._find_nodes()
         root = await self._root()
         if root not in (self._top_node, self._filter):
             return
@@ -87,6 +100,7 @@ class LiveMerge:
 
     async def switch(self) -> None:
         """Make `base` the disk's image. The domain is paused, so that the copy comes to its end."""
+        await self._find_nodes()
         root = await self._root()
         if root in (self._top_node, self._filter):
             await self.copy_active()
@@ -108,6 +122,7 @@ class LiveMerge:
 
         Return False if neither image is open.
         """
+        await self._find_nodes()
         job = await find_job(self._monitor, self._job)
         if job is not None and job.error is not None:  # it was given up, or nobody saw it fail
             await dismiss_job(self._monitor, self._job)
@@ -153,7 +168,7 @@ class LiveMerge:
         await self._monitor.execute("block-commit", arguments)
 
     async def _root(self) -> str:
-        return await root_node(self._monitor, self._top.vdev)
+        return await self._nodes.root(self._monitor, self._top.vdev)
 
     async def _let_go(self) -> None:
         """Forget the job and close `top`, over which nothing lies any more; either may be done already."""

@@ -18,7 +18,7 @@ from xlsnap import savefile
 from xlsnap.check import ImageFacts
 from xlsnap.domain import DomainConfig, DomainRecord, Overlay, RunState
 from xlsnap.errors import HostError, InputError, NameTakenError, QmpError, SnapshotDamagedError
-from xlsnap.host import ImageState, Started, Tag
+from xlsnap.host import ImageState, KnownDomain, Started, Tag
 from xlsnap.savefile import SaveHeader
 from xlsnap.steps import DiskImage, OverlaidDisk, TaggedImage
 
@@ -72,6 +72,7 @@ class SimulatedHost:
         self.clock_ns = 0
         self.progress: Callable[[str, int, int], None] | None = None
         self.before: Callable[[str], None] = lambda name: None
+        self.memory_first = False
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
@@ -114,6 +115,12 @@ class SimulatedHost:
 
     def live_problem(self) -> str | None:
         return None
+
+    def domains(self) -> Sequence[KnownDomain]:
+        return ()
+
+    async def disk_problems(self, record: DomainRecord, vdevs: Sequence[str]) -> dict[str, str]:
+        return {}
 
     # --- life cycle -------------------------------------------------------------------------------------
 
@@ -243,7 +250,7 @@ class SimulatedHost:
 
     async def save_memory(self, record: DomainRecord, path: str, *, live: bool = False) -> None:
         guest = self._guest()
-        assert not guest.running
+        assert guest.running == self.memory_first
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
@@ -255,7 +262,7 @@ class SimulatedHost:
             savefile.mark_complete(fd)
         finally:
             os.close(fd)
-        guest.running = live
+        guest.running = live and not self.memory_first
 
     async def inspect(self, record: DomainRecord, disks: Sequence[DiskImage]) -> list[ImageState]:
         states = []
@@ -334,6 +341,6 @@ _CALLS = frozenset(
     name
     for name in vars(SimulatedHost)
     if not name.startswith("_")
-    and name not in {"write", "is_active", "cpu_seconds", "attach", "has_successor"}
+    and name not in {"write", "is_active", "cpu_seconds", "attach", "has_successor", "domains"}
 )
 """Calls of the toolstack, before each of which it can be interrupted."""
