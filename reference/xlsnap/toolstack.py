@@ -191,7 +191,7 @@ class Toolstack(Operations):
         With `dry_run` everything is checked and nothing is done; the result is the same.
         """
         async with self._active(ref) as run:
-            domain = self.observe(run)
+            domain = self.observe(run, others=False)
             planning.check_can_snapshot(domain)
             now_ns = time.time_ns()
             name = planning.choose_name(domain, request, now_ns // 1_000_000_000)
@@ -298,7 +298,9 @@ class Toolstack(Operations):
                     )
                     if run.interrupted():
                         break
-                domain = self.observe(run)
+                    domain = self.observe(run)
+                else:
+                    domain = planning.with_one_image_less(domain, merge, run.record)
         finally:
             self.host.progress = None
         return warnings

@@ -9,7 +9,7 @@ import pytest
 from xlsnap import plan as planning
 from xlsnap import steps as do
 from xlsnap.chain import Need
-from xlsnap.domain import DomainConfig, Overlay, RunState
+from xlsnap.domain import DomainConfig, DomainRecord, Overlay, RunState
 from xlsnap.errors import (
     BadNameError,
     DiskChoiceError,
@@ -489,6 +489,19 @@ def test_a_snapshot_whose_image_was_merged_has_its_state_in_the_lower_one() -> N
     assert isinstance(replaced, do.ReplaceMetadata)
     assert msgspec.json.decode(replaced.content)["disks"][0]["path"] == DISK.path
     assert plan.steps[2].do == do.LayOver(overlay=over.path, base=DISK)
+
+
+def test_after_a_merge_the_lower_image_is_the_one_that_is_needed() -> None:
+    """Were it not known, the next merge would give up the state of a snapshot."""
+    third = Overlay("/img/a.2.qcow2", OVER_A.path, "qcow2")
+    observed = chained(external("t", OVER_A.path), overlays=(OVER_A, third))
+    merge = next(observed.images().merges())
+    assert merge.base.path == DISK.path
+    relaid = (Overlay(third.path, DISK.path, "qcow2"),)
+    record = DomainRecord(uuid="u", name="d1", config=observed.config, overlays=relaid, current="t")
+    after = planning.with_one_image_less(observed, merge, record)
+    assert after.images().states == {DISK.path: "hda"}
+    assert list(after.images().merges()) == []
 
 
 def test_a_domain_is_never_started_on_an_image_that_is_needed() -> None:

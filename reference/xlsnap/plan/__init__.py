@@ -24,6 +24,7 @@ from .observed import (
     observe_disk,
     snapshot_config,
     snapshot_disks,
+    with_one_image_less,
     without_snapshot,
 )
 from .revert import Return, choose_returns, plan_disk_revert, plan_revert
@@ -54,5 +55,6 @@ __all__ = [
     "plan_start",
     "snapshot_config",
     "snapshot_disks",
+    "with_one_image_less",
     "without_snapshot",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ..chain import Images, Need
+from ..chain import Images, Merge, Need
 from ..domain import DomainConfig, DomainRecord, Overlay, RunState
 from ..errors import SnapshotDamagedError, UnknownSnapshotError
 from ..host import ImageState
@@ -76,6 +76,20 @@ def without_snapshot(domain: ObservedDomain, name: str, record: DomainRecord) ->
         config=record.config,
         overlays=record.overlays,
         current=record.current,
+    )
+
+
+def with_one_image_less(domain: ObservedDomain, merge: Merge, record: DomainRecord) -> ObservedDomain:
+    """Return the domain after a merge, without reading all again: what was needed of `top` is in `base`."""
+
+    def moved(need: Need) -> Need:
+        return msgspec.structs.replace(need, path=merge.base.path) if need.path == merge.top.path else need
+
+    needs = {
+        name: SnapshotNeeds(item.parent, tuple(map(moved, item.disks))) for name, item in domain.needs.items()
+    }
+    return msgspec.structs.replace(
+        domain, needs=needs, config=record.config, overlays=record.overlays, current=record.current
     )
 
 

@@ -34,11 +34,11 @@ def duplicate_name_accepted() -> None:
 def created_while_shutting_down() -> None:
     """A domain that has shut down is snapshotted as if it were paused."""
 
-    def observe(original: Any, self: Toolstack, run: Any) -> Any:
-        domain = original(self, run)
+    def observe(original: Any, self: Toolstack, run: Any, **kwargs: Any) -> Any:
+        domain = original(self, run, **kwargs)
         return replace(domain, run_state=RunState.PAUSED) if domain.run_state is RunState.SHUTDOWN else domain
 
-    wrap(Toolstack, "_observe", observe)
+    wrap(Toolstack, "observe", observe)
 
 
 @mutant("XLS-CREATE-023", bug="OpenNebula #5920: failed create leaves the VM on an empty overlay")
