@@ -129,7 +129,7 @@ disk = [ 'a.qcow2,qcow2,hda,w', 'b.qcow2,qcow2,xvdb,r' ]
             if path.is_file() and path.name not in UNSTABLE
         }
 
-    def everything(self) -> tuple[object, ...]:
+    def everything(self) -> tuple[dict[str, str], list[str], list[int], list[str], tuple[object, ...]]:
         """Return all that a refused command must leave alone: files, tags, process, run state, guest."""
         state = [row["run_state"] for row in json.loads(self.do("list", "-o", "json", "vm"))]
         with self.probe() as probe:

@@ -62,10 +62,16 @@ async def _choose_kind(monitor: Monitor, *, live: bool) -> None:
     arguments = {"capabilities": [{"capability": key, "state": value} for key, value in wanted.items()]}
     try:
         await monitor.execute("migrate-set-capabilities", arguments)
-    except QmpError:
-        if not await monitor.finish_migration():
+    except QmpError as error:
+        if await monitor.finish_migration():
+            await monitor.execute("migrate-set-capabilities", arguments)
+        elif live:
+            raise HostError(
+                f"no live snapshot of this domain: {error.description}",
+                hint="its QEMU must be started by root, or by a user who may use userfaultfd",
+            ) from error
+        else:
             raise
-        await monitor.execute("migrate-set-capabilities", arguments)
 
 
 def open_memory_image(path: str) -> tuple[int, SaveHeader]:
