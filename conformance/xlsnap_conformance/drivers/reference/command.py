@@ -14,7 +14,9 @@ def main() -> None:
     if name := os.environ.get(MUTANT_VARIABLE):
         from .mutants import CATALOGUE
 
-        CATALOGUE[name].break_it()
+        break_it = CATALOGUE[name].break_it
+        if break_it is not None:
+            break_it()
     from xlsnap.cli import main as command_line
 
     command_line()
