@@ -2,6 +2,7 @@
 """.ci/run with a fake make: what it runs, and that no failure gets lost in it."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,18 +10,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Fails in the target of $BREAKS; prints the closing line that pytest would.
+#: Fails in the target of $BREAKS; prints the closing lines that pytest would, with $TRIED kill points.
 MAKE = """#!/bin/sh
 echo "make $* oracle=$XLSNAP_REQUIRE_ORACLE"
 case " $* " in
-    *" test "*) echo "========= 11 passed, 1 skipped in 2.00s =========" ;;
+    *" test "*) echo "$TRIED kill points tried"
+                echo "========= 11 passed, 1 skipped in 2.00s =========" ;;
     *" conformance "*) printf '%s\\n' "many lines" "22 tests in 3.0 s: 22 pass" "some toolstack: conforms" ;;
 esac
 case " $* " in *" ${BREAKS:-none} "*) exit 2 ;; esac
 """
 
 
-def run(directory: Path, breaks: str = "") -> subprocess.CompletedProcess[str]:
+def run(directory: Path, *, breaks: str = "", tried: int = 300) -> subprocess.CompletedProcess[str]:
     fake = directory / "make"
     fake.write_text(MAKE)
     fake.chmod(0o755)
@@ -28,6 +30,7 @@ def run(directory: Path, breaks: str = "") -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": f"{directory}:{os.environ['PATH']}",
         "BREAKS": breaks,
+        "TRIED": str(tried),
         "TMPDIR": str(directory / "tmp"),
     }
     return subprocess.run(
@@ -39,16 +42,16 @@ def test_it_runs_both_commands_with_the_oracle_required_and_ends_with_their_summ
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line for line in lines if line.startswith("make ")] == [
-        "make setup oracle=1",
-        "make --keep-going test oracle=1",
-        "make conformance PROFILE=all oracle=1",
-    ]
-    assert lines[-4:] == [
+    setup, test, conformance = (line for line in lines if line.startswith("make "))
+    assert setup == "make setup oracle=1"
+    assert test == "make --keep-going test oracle=1"
+    assert re.fullmatch(r"make conformance PROFILE=all ARGS=--seed \d+ oracle=1", conformance)
+    assert lines[-5:] == [
         "=== summary",
         "22 tests in 3.0 s: 22 pass",
         "some toolstack: conforms",
         "========= 11 passed, 1 skipped in 2.00s =========",
+        "300 kill points tried",
     ]
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -58,3 +61,10 @@ def test_a_failure_in_any_step_fails_the_run(tmp_path: Path, target: str) -> Non
     done = run(tmp_path, breaks=target)
     assert done.returncode != 0
     assert "make conformance" in done.stdout or target == "setup"
+
+
+@pytest.mark.parametrize("tried", [0, 299])
+def test_too_few_kill_points_fail_the_run(tmp_path: Path, tried: int) -> None:
+    done = run(tmp_path, tried=tried)
+    assert done.returncode != 0
+    assert done.stdout.splitlines()[-1] == "=== fewer than 300 kill points were tried"
