@@ -9,8 +9,10 @@ PROFILE ?= core
 REPORT  ?= report
 python := .venv/bin/python
 
+conformance unit crash deep: export TMPDIR := $(shell scripts/tmpdir.sh)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup conformance test lint unit crash bench format wheel clean
+.PHONY: help setup conformance test lint unit crash deep bench format wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +35,12 @@ unit: setup
 
 crash: setup ## try every point at which something can be killed; takes hours
 	$(python) -m pytest -n $(JOBS) tests/crash --every-kill-point $(ARGS)
+
+deep: setup ## search longer: twenty times the examples, deep scenarios, several seeds; takes hours
+	XLSNAP_DEEP=20 $(python) -m pytest -n $(JOBS) tests/grammars tests/reference $(ARGS)
+	for seed in 1 2 3 4 5; do \
+	    $(python) -m xlsnap_conformance run --profile deep --seed $$seed -n $(JOBS) --report $(REPORT) || exit; \
+	done
 
 bench: setup ## measure speed; prints ratios and goals
 	$(python) tests/bench/run.py $(ARGS)
