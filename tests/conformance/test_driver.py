@@ -140,7 +140,7 @@ def test_a_driver_that_ignores_everything_is_killed(start: Start, monkeypatch: p
     began = time.monotonic()
     driver.close()
     assert not psutil.pid_exists(driver.pid)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50, "it ended by itself"
     driver.close()
 
 
@@ -187,4 +187,4 @@ def test_the_references_driver_ends_at_sigterm() -> None:
         process.stdin.flush()
         assert b'"unsupported"' in process.stdout.readline()
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0

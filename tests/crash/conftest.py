@@ -13,9 +13,6 @@ from laboratory import Laboratory
 from sampling import Selection
 from scenarios import Scenario
 
-KILL_POINTS = "kill points"
-"""Under this name each test says how many it has tried."""
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("crash safety")
@@ -68,12 +65,4 @@ def selection(
         seed=request.node.name,
     )
     yield selection
-    record_property(KILL_POINTS, selection.tried)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    reports = (report for group in terminalreporter.stats.values() for report in group)
-    ended = (report for report in reports if getattr(report, "when", None) == "teardown")
-    tried = sum(dict(report.user_properties).get(KILL_POINTS, 0) for report in ended)
-    if tried:
-        terminalreporter.write_line(f"{tried} kill points tried")
+    record_property("kill points", selection.tried)  # tests/conftest.py sums them up

@@ -21,7 +21,7 @@ def test_a_guest_that_gets_nowhere_is_given_up_in_time(monkeypatch: pytest.Monke
     monkeypatch.setattr(accelerator, "trial_rom", lambda: bytes(rom))
     start = time.monotonic()
     assert not asyncio.run(accelerator.works("tcg", seconds=0.5))
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
 
 
 def test_without_interrupts_the_trial_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:

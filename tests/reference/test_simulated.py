@@ -411,8 +411,11 @@ class WithoutDeath(Machine):
                 assert all(item.path in present and not item.backing for item in record.overlays)
 
 
+_DEEP = int(os.environ.get("XLSNAP_DEEP", "1"))
+"""How many times as many examples are tried as in a quick run."""
+
 _QUICK = settings(
-    max_examples=40,
+    max_examples=25 * _DEEP,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -421,7 +424,7 @@ _QUICK = settings(
 TestWithoutDeath = WithoutDeath.TestCase
 TestWithoutDeath.settings = _QUICK
 TestWithDeath = Machine.TestCase
-TestWithDeath.settings = settings(_QUICK, max_examples=150)
+TestWithDeath.settings = settings(_QUICK, max_examples=60 * _DEEP)
 
 
 # --- it can fail ------------------------------------------------------------------------------------------
@@ -480,5 +483,5 @@ def test_a_broken_toolstack_is_noticed(name: str, monkeypatch: pytest.MonkeyPatc
     BROKEN[name](monkeypatch)
     with pytest.raises((AssertionError, XlsnapError, FlakyFailure, ExceptionGroup)):
         run_state_machine_as_test(
-            Machine, settings=settings(_QUICK, max_examples=400, derandomize=True, database=None)
+            Machine, settings=settings(_QUICK, max_examples=1000, derandomize=True, database=None)
         )

@@ -17,6 +17,11 @@ class Selection:
     seed: str = ""
     tried: int = 0
 
+    @property
+    def rotation(self) -> int:
+        """A number that differs between seeds: of few things each test takes another one."""
+        return zlib.crc32(self.seed.encode())
+
     def points(self, events: Sequence[str], budget: int, *, salt: str = "") -> Iterator[int]:
         """Yield the numbers of the events to try, at most `budget` unless all are wanted."""
         if self.only is not None:

@@ -37,10 +37,11 @@ class Race:
         directory: Path,
         operations: Sequence[Callable[[World], Operation]],
         *,
+        kind: str = "internal",
         prepare: Iterable[Callable[[], None]] = (),
     ) -> None:
         self.server = server
-        self.world = World(directory, "internal", 2)
+        self.world = World(directory, kind, 2)
         self.operations = [operation(self.world) for operation in operations]
         self.prepare = tuple(prepare)
         self.allowed: list[Together] = []
@@ -105,8 +106,8 @@ def judge_together(world: World, allowed: dict[str, Observation]) -> None:
     run(world, reverts)
 
 
-def list_until(world: World, name: str, limit: float) -> list[tuple[str, ...]]:
-    """List snapshots until one of this name comes or goes; return the different lists in order.
+def list_until(world: World, name: str, comes: bool, limit: float) -> list[tuple[str, ...]]:
+    """List snapshots until one of this name has come, or gone; return the different lists in order.
 
     :raise Violation: if one that comes is not complete.
     """
@@ -117,7 +118,7 @@ def list_until(world: World, name: str, limit: float) -> list[tuple[str, ...]]:
         names = tuple(snapshot.name for snapshot in toolstack.snapshot_list(DOMAIN))
         if not lists or lists[-1] != names:
             lists.append(names)
-        if (name in names) != (name in lists[0]):
+        if (name in names) == comes:
             break
     if name in names:
         check_listed(world)

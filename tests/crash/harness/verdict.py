@@ -59,7 +59,7 @@ async def examine(
 
     :raise Violation: if it is a third state, or something else is wrong.
     """
-    check_nothing(await incomplete(toolstack, world))
+    check_nothing(incomplete(toolstack, world))
     try:
         await recover(toolstack)
     except XlsnapError as error:
@@ -78,7 +78,7 @@ async def examine(
         await check_revert(toolstack, world, snapshot.name, {word}, memory_lost=memory_lost)
     await toolstack.destroy(DOMAIN)
     check_nothing(remains(world))
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while guests() and time.monotonic() < end:
         await asyncio.sleep(0.02)  # QEMU gives its locks up a moment before it is gone
     if guests():
@@ -87,10 +87,10 @@ async def examine(
     return stage
 
 
-async def incomplete(toolstack: Toolstack, world: World) -> list[str]:
+def incomplete(toolstack: Toolstack, world: World) -> list[str]:
     """Return what listed snapshots lack, also while an operation goes on or is interrupted."""
     snapshots = toolstack.snapshot_list(DOMAIN)
-    images = await inspect(sorted(world.images.iterdir()))
+    images = inspect(sorted(world.images.iterdir()))
     return [
         f"snapshot {snapshot.name} is listed, but {lack}"
         for snapshot in snapshots
@@ -207,7 +207,7 @@ def check_listed(world: World) -> None:
 
     :raise Violation: if one is not.
     """
-    check_nothing(run(world, lambda toolstack: incomplete(toolstack, world)))
+    check_nothing(incomplete(world.toolstack(), world))
 
 
 def observe(world: World) -> Observation:
