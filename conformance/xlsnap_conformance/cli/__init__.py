@@ -24,6 +24,7 @@ _COMMANDS = {  # name: module, in the order that --help shows
     "report": "reports",
     "spec": "spec",
     "drivers": "drivers",
+    "host": "host",
 }
 
 
