@@ -8,10 +8,13 @@
 | disk-only | without memory |
 | disk-selection | of some of the disks |
 | external | external snapshots of disks, whose overlays go where the user wants or to a place of its choice |
+| external-memory-path, external-disk-only, external-disk-selection | as above, where all disks are external |
+| external-revert | returning to a snapshot with external disks |
 | mixed | internal and external disks in one snapshot |
 | live | the guest goes on while its memory is being written; claimed only where the host allows it |
 | snapshot-config | snapshots from an xl.snapshot.conf |
 | dry-run | showing what would be done |
+| list-order | the list is in order of creation |
 | list-stopped, revert-stopped, delete-stopped | list, revert, delete of a stopped domain |
 | revert | returning to a snapshot |
 | revert-paused | with the domain left paused |
@@ -36,10 +39,15 @@ Capability = Literal[
     "disk-only",
     "disk-selection",
     "external",
+    "external-memory-path",
+    "external-disk-only",
+    "external-disk-selection",
+    "external-revert",
     "mixed",
     "live",
     "snapshot-config",
     "dry-run",
+    "list-order",
     "list-stopped",
     "revert",
     "revert-paused",

@@ -31,15 +31,23 @@ def needs(clause: Clause) -> str | None:
     return "external" if "disk-external" in clause.profiles and not without else None
 
 
+ORDER = "XLS-LIST-002"
+"""The clause that needs the capability ``list-order``; only scenarios that are for it count."""
+
+
 def is_of_metadata(clause: str) -> bool:
     """Say whether a clause can be found broken only where the implementation keeps metadata files."""
     return clause.startswith("XLS-META-")
 
 
+def _not_of_all(clause: str) -> bool:
+    return is_of_metadata(clause) or clause == ORDER
+
+
 def clauses_of(trace: Trace) -> Clauses:
     """Return all clauses that playing a trace can find broken: those that it is for come first.
 
-    Clauses of metadata files are left out: see `metadata_clauses`.
+    Clauses of metadata files are left out (see `metadata_clauses`), and that of the list's order.
     """
     found = dict.fromkeys(trace.clauses)
     before = World(trace.domain)
@@ -54,7 +62,7 @@ def clauses_of(trace: Trace) -> Clauses:
             for finding in (Finding(aspect, "", None, None, vdev) for aspect in able for vdev in vdevs):
                 found |= dict.fromkeys(broken_clauses(finding, step, before))
         before = outcome.after
-    return tuple(clause for clause in found if not is_of_metadata(clause))
+    return tuple(clause for clause in found if clause in trace.clauses or not _not_of_all(clause))
 
 
 def counted(trace: Trace) -> Clauses:
@@ -71,7 +79,7 @@ def generated(*able: str) -> Clauses:
     return tuple(
         clause
         for clause in all_clauses()
-        if clause not in _FIXED_ONLY and not is_of_metadata(clause) and _counts(clause, frozenset(able))
+        if clause not in _FIXED_ONLY and not _not_of_all(clause) and _counts(clause, frozenset(able))
     )
 
 

@@ -133,7 +133,9 @@ class Observer:
         except ImplementationError as error:
             yield Finding(Aspect.LIST_FAILS, "the snapshots cannot be listed", world.names(), str(error))
             return
-        yield from listing.check(world, listed.snapshots, self.domain.times, current=listed.current)
+        ordered = "list-order" in self._capabilities
+        times = self.domain.times
+        yield from listing.check(world, listed.snapshots, times, current=listed.current, ordered=ordered)
 
     def _disks(self) -> tuple[p.DiskInUse, ...] | None:
         """Return the images in use, None if they are not told."""

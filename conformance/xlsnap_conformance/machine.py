@@ -23,11 +23,10 @@ from .failures import ConformanceFailure, HarnessError
 from .model import ACTIVE, World, possible
 from .profiles import Effort
 from .protocol import DiskChoice
-from .scenario import Scenario
+from .scenario import Scenario, wanted
 from .shrink import shrink
 from .subject import Subject
 from .trace import SCRATCH, DiskOf, DomainOf, Step
-from .wording import needed
 
 SHAPES: dict[str, DomainOf] = {
     "one-disk": DomainOf(disks=(DiskOf(vdev="hda"),)),
@@ -92,8 +91,7 @@ class SnapshotMachine(RuleBasedStateMachine):
 
     def play(self, step: Step) -> None:
         """Play a step, unless the implementation does not claim to be able to; remember if it failed."""
-        wanted = set(needed(step, stopped=self.world.state == "stopped"))
-        if not wanted <= self.scenario.subject.capabilities:
+        if not wanted(self.world, step) <= self.scenario.subject.capabilities:
             return
         try:
             self.scenario.play(step)

@@ -30,6 +30,13 @@ from .trace import DomainOf, Failure, Step, Trace
 from .wording import describe, needed
 
 
+def wanted(world: World, step: Step) -> set[str]:
+    """Return what the implementation must be able to do for a step in a world."""
+    snapshot = world.find(step.name) if isinstance(step, do.Revert | do.Delete) else None
+    external = snapshot is not None and bool(snapshot.external)
+    return set(needed(step, stopped=world.state == "stopped", external=external))
+
+
 class Unsupported(Exception):
     """The implementation does not claim to be able to do this."""
 
@@ -97,8 +104,7 @@ class Scenario:
         :raise ConformanceFailure: if that is not what the model says.
         :raise Unsupported: if the implementation does not claim to be able to do it.
         """
-        stopped = self.world.state == "stopped"
-        if missing := set(needed(step, stopped=stopped)) - self.subject.capabilities:
+        if missing := wanted(self.world, step) - self.subject.capabilities:
             raise Unsupported(", ".join(sorted(missing)))
         if not model.possible(self.world, step):
             raise HarnessError(f"step {len(self.steps) + 1} makes no sense: the domain is {self.world.state}")

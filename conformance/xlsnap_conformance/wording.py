@@ -88,8 +88,12 @@ def capabilities(trace: do.Trace) -> frozenset[str]:
     """Return what a driver must be able to do for a trace."""
     wanted: set[str] = set()
     stopped = False
+    external: dict[str, bool] = {}
     for step in trace.steps:
-        wanted.update(needed(step, stopped=stopped))
+        name = getattr(step, "name", None)
+        wanted.update(needed(step, stopped=stopped, external=external.get(name or "", False)))
+        if isinstance(step, do.Create) and not step.refused and name is not None:
+            external[name] = "external" in _types(step)
         if isinstance(step, do.Destroy):
             stopped = True
         elif isinstance(step, do.Start | do.PowerCycle | do.Revert) and not step.refused:
@@ -112,32 +116,48 @@ _NEEDED_WHEN_STOPPED: dict[type[do.Step], str] = {
 }
 
 
-def needed(step: do.Step, *, stopped: bool = False) -> Iterator[str]:
-    """Yield what a driver must be able to do for a step; more may be needed when the domain is stopped."""
+def needed(step: do.Step, *, stopped: bool = False, external: bool = False) -> Iterator[str]:
+    """Yield what a driver must be able to do for a step.
+
+    :param stopped: whether the domain is stopped: then more may be needed.
+    :param external: whether the snapshot that the step is about has external disks.
+    """
     if type(step) in _NEEDED:
         yield _NEEDED[type(step)]
     if stopped and type(step) in _NEEDED_WHEN_STOPPED:
         yield _NEEDED_WHEN_STOPPED[type(step)]
-    if isinstance(step, do.Revert) and step.paused:
-        yield "revert-paused"
+    if isinstance(step, do.Revert):
+        if step.paused:
+            yield "revert-paused"
+        if external:
+            yield "external-revert"
     if isinstance(step, do.Delete) and (step.children or step.children_only):
         yield "delete-children"
     if isinstance(step, do.Create):
-        yield {"yes": "memory", "no": "disk-only"}.get(step.memory, "memory-path")
-        if step.as_config:
-            yield "snapshot-config"
-        if step.disks is not None:
-            yield "disk-selection"
-        yield from _of_types(step)
-        if step.live:
-            yield "live"
-        if step.dry_run:
-            yield "dry-run"
+        yield from _of_creation(step)
 
 
-def _of_types(step: do.Create) -> Iterator[str]:
-    types = {disk.type for disk in step.disks} if step.disks is not None else {step.type}
+def _of_creation(step: do.Create) -> Iterator[str]:
+    types = _types(step)
+    prefix = "external-" if types == {"external"} else ""
+    if step.memory == "yes":
+        yield "memory"
+    else:
+        yield prefix + ("disk-only" if step.memory == "no" else "memory-path")
+    if step.disks is not None:
+        yield f"{prefix}disk-selection"
     if "external" in types:
         yield "external"
     if len(types) > 1:
         yield "mixed"
+    for asked, capability in (
+        (step.as_config, "snapshot-config"),
+        (step.live, "live"),
+        (step.dry_run, "dry-run"),
+    ):
+        if asked:
+            yield capability
+
+
+def _types(step: do.Create) -> set[str]:
+    return {disk.type for disk in step.disks} if step.disks is not None else {step.type}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``xlsnap-conformance host xen``: make, start and use a nested Xen host."""
+"""``xlsnap-conformance host``: make, start and use a nested Xen host, or a libvirtd."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .host_libvirt import libvirt
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ Examples:
 """
 
 
-@click.group("host", short_help="Make and use a nested Xen host.")
+@click.group("host", short_help="Make and use a nested Xen host, or a libvirtd.")
 def command() -> None:
     """Hosts that the kit makes by itself."""
+
+
+command.add_command(libvirt)
 
 
 @command.group("xen", epilog=_EPILOG)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from xlsnap_conformance.coverage import BEYOND_CORE, metadata_clauses
+from xlsnap_conformance.coverage import BEYOND_CORE, ORDER, metadata_clauses
 from xlsnap_conformance.failures import UNSUPPORTED
 from xlsnap_conformance.fence import Fence
 from xlsnap_conformance.plugin import RunContext
@@ -121,6 +121,8 @@ def play(subject: Subject, need: Need, tell: Tell, request: pytest.FixtureReques
     def play(trace: Trace) -> Scenario:
         for capability in sorted(capabilities(trace)):
             need(capability)
+        if ORDER in trace.clauses:
+            need("list-order")
         if "metadata-files" in subject.capabilities:
             able = capabilities(trace).intersection(BEYOND_CORE)
             request.node.add_marker(pytest.mark.clauses(*metadata_clauses(*able)))

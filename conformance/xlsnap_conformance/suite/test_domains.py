@@ -56,6 +56,7 @@ def test_domains_do_not_touch_each_other(new_scenario: NewScenario, need: Need) 
 @pytest.mark.clauses("XLS-LIST-009")
 def test_order_within_a_second(scenario: Scenario, subject: Subject, need: Need) -> None:
     need("memory")
+    need("list-order")
     names = ["c", "a", "d", "b"]
     for name in names:
         scenario.play(do.Create(name=name))

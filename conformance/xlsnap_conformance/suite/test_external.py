@@ -63,8 +63,8 @@ BAD_TARGETS = ("directory", "dangling link", "link to a file")
 @pytest.mark.clauses("XLS-CREATE-010")
 def test_target_at_which_something_is(what: str, new_scenario: NewScenario, need: Need, tell: Tell) -> None:
     """Whatever it is, it stays; the same request with another target works."""
-    need("memory")
-    need("external")
+    for capability in ("memory", "external", "external-disk-selection"):
+        need(capability)
     scenario = new_scenario(DomainOf())
     scratch = scenario.domain.scratch
     target = scratch / "target"
@@ -96,7 +96,7 @@ def test_target_at_which_something_is(what: str, new_scenario: NewScenario, need
 
 @pytest.mark.clauses("XLS-CREATE-030")
 def test_mixed_disks_and_memory_are_of_one_instant(new_scenario: NewScenario, need: Need, tell: Tell) -> None:
-    for capability in ("memory", "external", "mixed", "revert", "delete"):
+    for capability in ("memory", "external", "mixed", "revert", "external-revert", "delete"):
         need(capability)
     scenario = new_scenario(TWO_DISKS)
     disks = (DiskChoice(vdev="hda"), DiskChoice(vdev="xvda", type="external"))
@@ -110,7 +110,7 @@ FORMATS = ("XLS-CREATE-026", "XLS-MODEL-007")
 @pytest.mark.clauses("XLS-CREATE-026", "XLS-CREATE-029")
 def test_raw_backing_file_that_looks_like_qcow2(new_scenario: NewScenario, need: Need, tell: Tell) -> None:
     """A guest writes a qcow2 header to its raw disk, which then becomes a backing file."""
-    for capability in ("memory", "external", "revert"):
+    for capability in ("memory", "external", "revert", "external-revert"):
         need(capability)
     scenario = new_scenario(DomainOf(disks=(do.DiskOf(vdev="hda", format="raw"),)))
     before = scenario.domain.guest().disks()[0]

@@ -39,6 +39,7 @@ def test_live_memory_and_disks_are_of_one_instant(
         need(capability)
     if "external" in types:
         need("external")
+        need("external-revert")
     if len(set(types)) > 1:
         need("mixed")
     scenario = new_scenario(msgspec.structs.replace(TWO_DISKS, memory_mib=MEMORY_MIB))
