@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -27,6 +27,9 @@ from .protocol import PROTOCOL, VERB_OF, VERBS, Call, Hello, HelloResult, R, Rep
 
 END_SECONDS = 10.0
 """How long a driver may take to end after its standard input was closed, and again after SIGTERM."""
+
+UNKNOWN_SECONDS = 30.0
+"""How long a verb may take that is not one of the protocol."""
 
 LINE_LIMIT = 16 << 20
 """Longest reply in bytes."""
@@ -38,7 +41,7 @@ class Driver:
     """A running driver. A context manager: leaving it ends the subprocess.
 
     ``hello`` is its answer to the first request. ``calls`` counts the requests. ``broken`` says why it cannot
-    be asked any more; None while it can.
+    be asked any more; None while it can. ``ended_by`` is the signal that was needed to end it, if any.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Driver:
         self._limits = {name: verb.seconds for name, verb in VERBS.items()} | dict(limits or {})
         self._buffer = b""
         self.broken: str | None = None
+        self.ended_by: str | None = None
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._process = subprocess.Popen(
@@ -124,18 +128,26 @@ class Driver:
         :raise ImplementationError: if the implementation refused it.
         :raise DriverError: if the driver broke the protocol, died, or was too slow.
         """
+        verb = VERB_OF[type(request)]
+        return self.ask(verb, request, cast("type[R]", VERBS[verb].result))
+
+    def ask(self, verb: str, request: Request[Any], result: type[R]) -> R:
+        """Send a request by the name of its verb, which may be one that nobody knows.
+
+        :raise ImplementationError: if it is refused.
+        :raise DriverError: as `call`.
+        """
         if self.broken is not None:
             raise DriverError(f"the driver cannot be asked any more: {self.broken}", log=self.log_tail())
-        verb = VERB_OF[type(request)]
         self.calls += 1
         try:
             line = msgspec.json.encode(
                 Call(id=self.calls, verb=verb, args=msgspec.Raw(msgspec.json.encode(request)))
             )
             self._send(line + b"\n", verb)
-            reply = self._reply(self._receive(verb, self._limits[verb]), verb)
+            reply = self._reply(self._receive(verb, self._limits.get(verb, UNKNOWN_SECONDS)), verb)
             if reply.ok:
-                return cast("R", self._decoded(reply.result, VERBS[verb].result, verb))
+                return cast("R", self._decoded(reply.result, result, verb))
         except DriverError as error:
             self.broken = error.message
             raise
@@ -216,6 +228,7 @@ class Driver:
         for end in (None, signal.SIGTERM, signal.SIGKILL):
             if end is not None:
                 process.send_signal(end)
+                self.ended_by = end.name
             try:
                 process.wait(timeout=END_SECONDS if self.broken is None else END_SECONDS / 5)
                 return

@@ -172,16 +172,24 @@ def end_users_of(directory: Path) -> list[int]:
 
     The directory's name is unique, so that these are ours: a driver that died has left them.
     """
-    needle = f"{directory}{os.sep}"
-    left = []
-    for process in psutil.process_iter():
+    left = users_of(directory)
+    for process in left:
         with contextlib.suppress(psutil.Error):
-            ours = process.pid != os.getpid() and process.uids().real == os.getuid()
-            if ours and any(needle in word for word in process.cmdline()):
-                process.terminate()
-                left.append(process)
+            process.terminate()
     _, alive = psutil.wait_procs(left, timeout=END_SECONDS)
     for process in alive:
         with contextlib.suppress(psutil.Error):
             process.kill()
     return [process.pid for process in left]
+
+
+def users_of(directory: Path) -> list[psutil.Process]:
+    """Return our processes whose command line names files of `directory`."""
+    needle = f"{directory}{os.sep}"
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            ours = process.pid != os.getpid() and process.uids().real == os.getuid()
+            if ours and any(needle in word for word in process.cmdline()):
+                found.append(process)
+    return found

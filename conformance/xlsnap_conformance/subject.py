@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import guest
@@ -26,13 +27,14 @@ class Subject:
     ``templates`` are empty images, copied for each domain: cheaper than making new ones.
     """
 
-    def __init__(self, driver: str, fence: Fence) -> None:
+    def __init__(self, driver: str, fence: Fence, *, limits: Mapping[str, float] | None = None) -> None:
         """Start the driver and set it up.
 
+        :param limits: as of `Driver`.
         :raise DriverError: if it does not work.
         """
         self.fence = fence
-        self.driver = Driver.start(driver, log=fence.log)
+        self.driver = Driver.start(driver, log=fence.log, limits=limits)
         self._templates: dict[tuple[str, int], Path] = {}
         try:
             self.call(p.Setup(root=str(fence.driver_root)))

@@ -20,7 +20,7 @@ class Plug:
     implementation = "plug"
     version = "1"
     edition = "v4"
-    capabilities = ("pause",)
+    capabilities: tuple[str, ...] = ("pause",)
 
     def domain_pause(self, request: p.DomainPause) -> p.Done:
         raise Refused("state", f"{request.domain}\nis asleep")

@@ -20,6 +20,7 @@ PROGRAM = "xlsnap-conformance"
 
 _COMMANDS = {  # name: module, in the order that --help shows
     "run": "run",
+    "smoke": "smoke",
     "replay": "replay",
     "report": "reports",
     "spec": "spec",

@@ -37,6 +37,8 @@ STATES: dict[RunState | None, p.DomainState] = {
     RunState.PAUSED: "paused",
 }
 
+KINDS: dict[str, p.ErrorKind] = {"input": "input", "state": "state", "host": "host", "bug": "bug"}
+
 
 def make(options: list[str]) -> LibraryDriver:
     """Return the driver; `options` are the words after its name."""
@@ -51,7 +53,7 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except XlsnapError as error:
-        raise Refused(error.kind, str(error)) from error
+        raise Refused(KINDS[error.kind], str(error)) from error
 
 
 class LibraryDriver:
@@ -172,12 +174,15 @@ class LibraryDriver:
             raise Refused("unsupported", "no external snapshots with this driver")
         if request.config is not None or request.live or request.dry_run:
             raise Refused("unsupported", "no configuration file, live snapshot or dry run with this driver")
+        disks = None
+        if request.disks is not None:
+            disks = tuple(SnapshotDisk(vdev=disk.vdev, type="internal") for disk in request.disks)
         wanted = SnapshotRequest(
             name=request.name,
             description=request.description or "",
             memory=request.memory != "no",
             memory_path=None if request.memory in ("yes", "no") else request.memory,
-            disks=request.disks and tuple(SnapshotDisk(vdev=disk.vdev) for disk in request.disks),
+            disks=disks,
         )
         return p.SnapshotCreateResult(
             name=self._wait(self._stack.snapshot_create(request.domain, wanted)).name
