@@ -76,7 +76,7 @@ def slowly(call: Message, ask: Ask) -> bytes:
 
 
 def noisy(call: Message, ask: Ask) -> bytes:
-    return b"about to " + call["verb"].encode() + b"\n" + line(ask(call))
+    return f"about to {call['verb']}\n".encode() + line(ask(call))
 
 
 def unsupported(call: Message, ask: Ask) -> bytes:

@@ -47,7 +47,7 @@ FOUND = {
     "never ends": ("ends when the suite hangs up", "it took SIGKILL"),
 }
 
-LIMIT = {"hello": 1.0, "domain_pause": 1.0}
+LIMITS = {"says nothing": {"hello": 1.0}, "hangs later": {"domain_pause": 1.0}}
 """Limits of the verbs that are let to hang; the others have the usual ones."""
 
 
@@ -58,14 +58,13 @@ def command(how: str) -> str:
 @pytest.fixture
 def fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fence]:
     monkeypatch.setattr(driver_module, "END_SECONDS", 2.0)
-    monkeypatch.setattr("xlsnap_conformance.smoke.GUEST_SECONDS", 2.0)
+    monkeypatch.setattr("xlsnap_conformance.smoke_checks.GUEST_SECONDS", 2.0)
     with Fence() as fence:
         yield fence
 
 
 def findings(how: str, fence: Fence) -> dict[str, Finding]:
-    limits = {verb: seconds for verb, seconds in LIMIT.items() if how in ("says nothing", "hangs later")}
-    return {finding.check: finding for finding in smoke(command(how), fence, limits=limits)}
+    return {each.check: each for each in smoke(command(how), fence, limits=LIMITS.get(how))}
 
 
 @pytest.mark.parametrize("how", FOUND)
@@ -88,7 +87,7 @@ def test_log_of_a_driver_that_died_is_shown(fence: Fence) -> None:
 
 
 def test_slow_driver_is_in_order_but_told(fence: Fence, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xlsnap_conformance.smoke.SLOW_SECONDS", 0.3)
+    monkeypatch.setattr("xlsnap_conformance.smoke_checks.SLOW_SECONDS", 0.3)
     found = findings("slow", fence)
     assert {each.outcome for each in found.values()} <= {Outcome.OK, Outcome.SKIPPED, Outcome.SLOW}
     assert found["is quick"].outcome is Outcome.SLOW
