@@ -34,13 +34,19 @@ UNKNOWN_SECONDS = 30.0
 LINE_LIMIT = 16 << 20
 """Longest reply in bytes."""
 
+DIRECTORY_VARIABLE = "XLSNAP_DIRECTORY"
+"""Environment variable that tells a driver under which directory all files of the run will be.
+
+One whose domains run on another machine shares it with that from the start."""
+
 _LOG_TAIL = 4000  # characters of the driver's log in an error
 
 
 class Driver:
     """A running driver. A context manager: leaving it ends the subprocess.
 
-    ``hello`` is its answer to the first request. ``calls`` counts the requests. ``broken`` says why it cannot
+    ``hello`` is its answer to the first request. ``calls`` counts the requests. ``time_scale`` is what every
+    limit is multiplied by: the driver tells how much slower its machine is. ``broken`` says why it cannot
     be asked any more; None while it can. ``ended_by`` is the signal that was needed to end it, if any.
     """
 
@@ -65,6 +71,7 @@ class Driver:
         self._buffer = b""
         self.broken: str | None = None
         self.ended_by: str | None = None
+        self.time_scale = 1.0
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._process = subprocess.Popen(
@@ -81,14 +88,26 @@ class Driver:
             os.close(fd)
         try:
             self.hello = self._greet()
+            self.time_scale = max(1.0, self.hello.time_scale)
         except BaseException:
             self.close()
             raise
 
     @classmethod
-    def start(cls, driver: str, *, log: Path, limits: Mapping[str, float] | None = None) -> Driver:
-        """Start the driver with this name or command line; see `drivers.command_of`."""
-        return cls(command_of(driver), log=log, limits=limits)
+    def start(
+        cls,
+        driver: str,
+        *,
+        log: Path,
+        limits: Mapping[str, float] | None = None,
+        directory: Path | None = None,
+    ) -> Driver:
+        """Start the driver with this name or command line; see `drivers.command_of`.
+
+        :param directory: under which all files of the run are; the driver's environment tells it.
+        """
+        environment = None if directory is None else {DIRECTORY_VARIABLE: str(directory)}
+        return cls(command_of(driver), log=log, limits=limits, environment=environment)
 
     def _greet(self) -> HelloResult:
         hello = self.call(Hello())
@@ -145,7 +164,8 @@ class Driver:
                 Call(id=self.calls, verb=verb, args=msgspec.Raw(msgspec.json.encode(request)))
             )
             self._send(line + b"\n", verb)
-            reply = self._reply(self._receive(verb, self._limits.get(verb, UNKNOWN_SECONDS)), verb)
+            seconds = self._limits.get(verb, UNKNOWN_SECONDS) * self.time_scale
+            reply = self._reply(self._receive(verb, seconds), verb)
             if reply.ok:
                 return cast("R", self._decoded(reply.result, result, verb))
         except DriverError as error:

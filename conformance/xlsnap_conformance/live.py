@@ -130,7 +130,7 @@ class LiveDomain:
         """Return the connection to the running guest."""
         if self._probe is None:
             console = self.subject.call(p.DomainConsole(domain=self.name)).unix
-            self._probe = Probe(console, timeout=PROBE_SECONDS)
+            self._probe = Probe(console, timeout=PROBE_SECONDS * self.subject.driver.time_scale)
         return self._probe
 
     def reconnect(self) -> None:
@@ -236,7 +236,7 @@ def _power_cycle(domain: LiveDomain, step: do.PowerCycle, world: World) -> None:
 def _power_off(domain: LiveDomain, step: do.PowerOff, world: World) -> None:
     """Wait for it: hanging up at once would lose what the serial port has not read yet."""
     domain.guest().power_off()
-    end = time.monotonic() + POWER_OFF_SECONDS
+    end = time.monotonic() + POWER_OFF_SECONDS * domain.subject.driver.time_scale
     while domain.state() == "running" and time.monotonic() < end:
         time.sleep(0.005)
     domain.reconnect()

@@ -43,13 +43,18 @@ class Hello(Request["HelloResult"], frozen=True, kw_only=True):
 
 
 class HelloResult(Result, frozen=True, kw_only=True):
-    """Who is there. ``capabilities`` are those claimed; unknown ones are ignored."""
+    """Who is there. ``capabilities`` are those claimed; unknown ones are ignored.
+
+    ``time_scale`` says how many times longer things take than on a QEMU of this machine: all limits of the
+    suite are multiplied by it.
+    """
 
     protocol: int
     implementation: str
     version: str
     edition: Literal["v4", "V9"] = "v4"
     capabilities: tuple[str, ...] = ()
+    time_scale: float = 1.0
 
 
 class Setup(Request[Done], frozen=True, kw_only=True, omit_defaults=True):
@@ -332,7 +337,7 @@ class Verb(msgspec.Struct, frozen=True):
 
 
 VERBS: dict[str, Verb] = {
-    "hello": Verb(Hello, HelloResult, 30),
+    "hello": Verb(Hello, HelloResult, 120),
     "setup": Verb(Setup, Done, 60),
     "teardown": Verb(Teardown, Done, 120),
     "domain_create": Verb(DomainCreate, DomainCreateResult, 120),

@@ -34,7 +34,7 @@ class Subject:
         :raise DriverError: if it does not work.
         """
         self.fence = fence
-        self.driver = Driver.start(driver, log=fence.log, limits=limits)
+        self.driver = Driver.start(driver, log=fence.log, limits=limits, directory=fence.path)
         self._templates: dict[tuple[str, int], Path] = {}
         try:
             self.call(p.Setup(root=str(fence.driver_root)))

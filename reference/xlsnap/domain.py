@@ -38,8 +38,9 @@ class RunState(enum.Enum):
 class DomainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A domain as its xl.cfg describes it, as far as the reference toolstack goes.
 
-    ``memory_mib`` is in MiB. ``bios`` is ``bios_path_override``. All paths are absolute. ``warnings`` are
-    lines about keys that are understood by xl but have no effect here.
+    ``memory_mib`` is in MiB. ``bios`` is ``bios_path_override``. All paths are absolute. ``more`` are the
+    other settings as they were read: only real Xen knows what they mean. ``warnings`` are lines about keys
+    that are understood by xl but have no effect here.
     """
 
     name: str
@@ -57,11 +58,16 @@ class DomainConfig(msgspec.Struct, frozen=True, kw_only=True):
     on_poweroff: str = "destroy"
     on_reboot: str = "restart"
     on_crash: str = "destroy"
+    more: dict[str, Any] = {}
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def from_text(cls, text: str | bytes, *, filename: str, directory: Path | None = None) -> DomainConfig:
+    def from_text(
+        cls, text: str | bytes, *, filename: str, directory: Path | None = None, xen: bool = False
+    ) -> DomainConfig:
         """Read an xl.cfg; relative paths in it are relative to `directory` (default: the current one).
+
+        With `xen` it is for real Xen, where every setting has its effect.
 
         :raise ConfigFileError: with all that is wrong with it.
         """
@@ -70,7 +76,7 @@ class DomainConfig(msgspec.Struct, frozen=True, kw_only=True):
         except ConfigError as error:
             lines = tuple(str(diagnostic) for diagnostic in error.diagnostics)
             raise ConfigFileError(f"{filename}: not a valid configuration", details=lines) from error
-        return _Reader(raw, filename, directory or Path.cwd()).config()
+        return _Reader(raw, filename, directory or Path.cwd(), xen=xen).config()
 
     def disk(self, vdev: str) -> DiskSpec | None:
         """Return the disk with this vdev, or None."""
@@ -141,17 +147,25 @@ _SUPPORTED_ACTIONS = {
 }
 
 
+_KNOWN = frozenset(
+    {"name", "uuid", "memory", "vcpus", "kernel", "ramdisk", "root", "extra", "bios_path_override", "boot"}
+    | {"disk", "serial", "acpi", *_SUPPORTED_ACTIONS}
+)
+
+
 class _Reader:
     """Turns the dictionary of an xl.cfg into a `DomainConfig`, collecting all problems first."""
 
-    def __init__(self, raw: Mapping[str, str | list[Any]], filename: str, directory: Path) -> None:
+    def __init__(
+        self, raw: Mapping[str, str | list[Any]], filename: str, directory: Path, *, xen: bool
+    ) -> None:
         self.raw = raw
         self.filename = filename
         self.directory = directory
+        self.xen = xen
         self.problems: list[str] = []
-        self.warnings = [
-            f"{filename}: {key} has no effect here" for key in sorted(_WITHOUT_EFFECT & raw.keys())
-        ]
+        without_effect = frozenset() if xen else _WITHOUT_EFFECT & raw.keys()
+        self.warnings = [f"{filename}: {key} has no effect here" for key in sorted(without_effect)]
 
     def config(self) -> DomainConfig:
         name = self.text("name") or ""
@@ -174,6 +188,7 @@ class _Reader:
             on_poweroff=self.action("on_poweroff"),
             on_reboot=self.action("on_reboot"),
             on_crash=self.action("on_crash"),
+            more={key: value for key, value in self.raw.items() if key not in _KNOWN},
         )
         config = msgspec.structs.replace(config, warnings=tuple(self.warnings))
         if self.problems:
@@ -234,7 +249,7 @@ class _Reader:
         value = self.text(key) or supported[0]
         if value not in _ACTIONS:
             self.problem(f"{key}: {value!r} is none of {', '.join(sorted(_ACTIONS))}")
-        elif value not in supported:
+        elif value not in supported and not self.xen:
             self.warnings.append(f"{self.filename}: {key}={value!r} is taken as {supported[0]!r} here")
             value = supported[0]
         return value

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the toolstack needs of a host, as a protocol: the seam between decisions and machines.
 
-`qemu.QemuHost` is one implementation. Methods are about one domain, named by its record;
+`qemu.QemuHost` and `xen.XenHost` are the implementations. Methods are about one domain, named by its record;
 none of them touches the toolstack's own files, and none decides anything.
 """
 

@@ -20,13 +20,14 @@ from .errors import (
     XlsnapError,
 )
 from .executor import Executor
-from .host import Host
+from .host import Host, KnownDomain
 from .journal import Interrupted, Journal
 from .layout import StateRoot
+from .learning import learn, record_of
 from .needs import read_needs
 from .plan import ObservedDisk, ObservedDomain
 from .snapshot import DomainSnapshot
-from .store import Store
+from .store import ROOT_LOCK_SECONDS, Store
 
 LOCK_SECONDS = 5.0
 """How long an operation waits for another one on the same domain."""
@@ -42,6 +43,7 @@ class Operations:
         accelerator: str = "auto",
         lock_timeout: float = LOCK_SECONDS,
         keep_connections: bool = False,
+        kind: str = "auto",
         host: Host | None = None,
     ) -> None:
         self.root = root
@@ -49,22 +51,44 @@ class Operations:
         self._lock_timeout = lock_timeout
         self._accelerator = accelerator
         self._keep_connections = keep_connections
+        self._kind = kind
         self._host = host
 
     @property
     def host(self) -> Host:
-        """The host; the QEMU host unless another was given. Made when it is first needed."""
+        """The host that was given, or one of the kind of `hosts.CHOICES`. Made when it is first needed."""
         if self._host is None:
-            from .qemu import QemuHost
+            from . import hosts
 
-            self._host = QemuHost(
-                self.root, accelerator=self._accelerator, keep_connections=self._keep_connections
+            self._host = hosts.make(
+                self._kind,
+                self.root,
+                accelerator=self._accelerator,
+                keep_connections=self._keep_connections,
             )
         return self._host
 
     def resolve(self, ref: str) -> DomainRecord:
-        """Find a domain by name, id or uuid."""
+        """Find a domain by name, id or uuid; one that only the host knows is entered into the store."""
+        for found in self.host.domains():
+            if ref in (found.config.name, str(found.domid)) or ref.lower() == found.uuid:
+                self._enter(found)
         return self.store.resolve(ref)
+
+    def _enter(self, found: KnownDomain) -> None:
+        """Enter a domain of the host's, and take its id from any that had it before."""
+        with self._root_locked():
+            if self.store.record(found.uuid) is None:
+                self.store.write_record(record_of(found))
+            for key in self.store.domain_keys():
+                if key.domid == found.domid and key.uuid != found.uuid:
+                    gone = self.store.resolve(key.uuid)
+                    self.store.write_record(msgspec.structs.replace(gone, domid=None))
+
+    def _root_locked(self) -> contextlib.AbstractContextManager[None]:
+        return self.store.locked(
+            self.root.lock, what=f"state root {self.root.path}", timeout=ROOT_LOCK_SECONDS
+        )
 
     # --- observation ------------------------------------------------------------------------------------
 
@@ -131,9 +155,17 @@ class Operations:
                 if interrupted is not None and recover_first:
                     await recover(run, interrupted)
                     run.run_state = await self.host.attach(run.record)
+                self._learn(run)
                 yield run
             finally:
                 await self.host.release(run.record)
+
+    def _learn(self, run: Executor) -> None:
+        """Note what has become of the domain without us, as far as the host knows it by itself."""
+        found = next((item for item in self.host.domains() if item.uuid == run.record.uuid), None)
+        if found is not None and (learned := learn(run.record, found)) != run.record:
+            run.record = learned
+            self.store.write_record(learned)
 
     @contextlib.asynccontextmanager
     async def _active(self, ref: str) -> AsyncIterator[Executor]:
@@ -155,6 +187,12 @@ class Operations:
             raise NameTakenError(
                 f"there is a domain {config.name!r} with uuid {by_name.uuid}",
                 hint="choose another name, or delete the snapshots of that one",
+            )
+        active = next((item for item in self.host.domains() if item.config.name == config.name), None)
+        if active is not None and active.uuid != uuid:
+            raise NameTakenError(
+                f"domain {config.name!r} is active, with uuid {active.uuid}",
+                hint="destroy it first, or choose another name",
             )
         known = self.store.record(uuid)
         if known is not None:

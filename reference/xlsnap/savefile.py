@@ -8,6 +8,8 @@ takes either. Layout, all little-endian, padded with zero bytes to `HEADER_BYTES
     16  u64        length of the stream in bytes; 0 while it is not complete
     24  u32        length of the JSON text
     28             JSON: {"uuid": …, "config": {…}, "accelerator": …}
+
+On Xen both are save files of xl (`xen.stream`), which are told apart by how they begin.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from .layout import DomainPaths
 from .store import sync_directory
 
 MAGIC = b"XLSNAP SAVE  1\r\n"
+XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"
 HEADER_BYTES = 65536
 """Where the stream begins. Fixed, so that it can be checked before anything is read."""
 
@@ -61,12 +64,31 @@ def mark_complete(fd: int) -> None:
 
 
 def is_save_file(path: str) -> bool:
-    """Say whether the file begins as one of ours, complete or not."""
+    """Say whether the file begins as one of ours or of xl's, complete or not."""
     try:
         with open(path, "rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
+            begin = file.read(max(len(MAGIC), len(XL_MAGIC)))
     except OSError:
         return False
+    return begin.startswith((MAGIC, XL_MAGIC))
+
+
+def read(path: str) -> SaveHeader:
+    """Check a save file of ours or of xl's, and return what it says of the domain.
+
+    :raise SnapshotDamagedError: if it is neither, or not whole.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(XL_MAGIC)) != XL_MAGIC:
+                return read_header(file.fileno(), where=path)
+    except OSError as error:
+        raise SnapshotDamagedError(f"save file {path}: {error.strerror}") from error
+    from .xen.config import config_from_json
+    from .xen.stream import read_config
+
+    config = config_from_json(read_config(path))
+    return SaveHeader(config.uuid or "", config, "xen")
 
 
 def _is_blank(path: str) -> bool:
@@ -107,10 +129,7 @@ def memory_image_problem(path: str | None, uuid: str) -> str | None:
     if path is None:
         return None
     try:
-        with open(path, "rb") as file:
-            header = read_header(file.fileno(), where=path)
-    except OSError as error:
-        return f"{path}: {error.strerror}"
+        header = read(path)
     except SnapshotDamagedError as error:
         return error.message
     if header.uuid != uuid:

@@ -21,13 +21,20 @@ from . import plan as planning
 from . import savefile, steps
 from . import store as files
 from .domain import DomainConfig, DomainInfo, RunState
-from .errors import DomainStateError, HostError, InputError, MemoryPathError, SnapshotDamagedError
+from .errors import (
+    DomainStateError,
+    HostError,
+    InputError,
+    MemoryPathError,
+    SnapshotDamagedError,
+    UnknownDomainError,
+)
 from .executor import Executor
+from .learning import record_of
 from .operations import Operations, refuse_active
 from .plan import ChosenDisk, ObservedDomain
 from .request import SnapshotRequest
 from .snapshot import DomainSnapshot
-from .store import ROOT_LOCK_SECONDS
 
 if TYPE_CHECKING:
     from .findings import Finding
@@ -61,7 +68,12 @@ class Toolstack(Operations):
 
     async def domains(self, ref: str | None = None) -> list[DomainInfo]:
         """Describe the active domains; with `ref` that domain, active or stopped."""
-        records = [self.resolve(ref)] if ref is not None else self.store.records()
+        if ref is not None:
+            records = [self.resolve(ref)]
+        else:
+            records = self.store.records()
+            known = {record.uuid for record in records}
+            records += [record_of(found) for found in self.host.domains() if found.uuid not in known]
         found = [await self._info(record) for record in records]
         return [info for info in found if ref is not None or info.run_state is not None]
 
@@ -124,10 +136,7 @@ class Toolstack(Operations):
         """
         path = os.path.abspath(path)
         try:
-            with open(path, "rb") as file:
-                header = savefile.read_header(file.fileno(), where=path)
-        except OSError as error:
-            raise InputError(f"save file {path}: {error.strerror}") from error
+            header = savefile.read(path)
         except SnapshotDamagedError as error:
             raise InputError(error.message) from error
         config = config or header.config
@@ -141,9 +150,7 @@ class Toolstack(Operations):
     ) -> DomainInfo:
         """Make a domain of this configuration known and active; `fresh`: without a memory image."""
         files.check_files_exist(config)
-        with self.store.locked(
-            self.root.lock, what=f"state root {self.root.path}", timeout=ROOT_LOCK_SECONDS
-        ):
+        with self._root_locked():
             record = self._record_for(config)
             if self.store.record(record.uuid) is None:
                 self.store.write_record(record)
@@ -181,7 +188,11 @@ class Toolstack(Operations):
 
     def snapshot_list(self, ref: str) -> list[DomainSnapshot]:
         """Return the complete snapshots of a domain, active or stopped, by creation time (XLS-LIST)."""
-        return self.store.list_snapshots(self.store.find(ref))
+        try:
+            uuid = self.store.find(ref)
+        except UnknownDomainError:
+            uuid = self.resolve(ref).uuid  # the host may know it
+        return self.store.list_snapshots(uuid)
 
     async def snapshot_create(
         self, ref: str, request: SnapshotRequest, *, dry_run: bool = False

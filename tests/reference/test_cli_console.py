@@ -54,7 +54,7 @@ def test_input_and_output_do_not_wait_for_each_other(tmp_path: Path, monkeypatch
         monkeypatch.setattr(sys, "stdout", stdout)
         ours.setblocking(False)
         thread.start()
-        _copy(ours, interactive=False)
+        _copy(ours.fileno(), interactive=False)
         thread.join()
     assert bytes(received) == typed
     assert (tmp_path / "printed").read_bytes() == printed

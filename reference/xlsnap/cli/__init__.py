@@ -20,6 +20,7 @@ import click
 
 from .. import __version__
 from ..errors import ConfigFileError, HostError, InputError, InternalError, XlsnapError
+from ..hosts import CHOICES, HOST_VARIABLE
 from ..layout import ROOT_VARIABLE, StateRoot
 from .complete import COMPLETION_VARIABLE, answer
 from .settings import PROGRAM, Settings, Terminated
@@ -107,6 +108,14 @@ Exit status: 0 done; 2 your input; 3 the domain's state; 4 the host failed; 70 o
     help=f"State root [{ROOT_VARIABLE}; /var/lib/xen for root, else the XDG state directory].",
 )
 @click.option(
+    "--host",
+    metavar="NAME",
+    envvar=HOST_VARIABLE,
+    default="auto",
+    show_default=True,
+    help=f"{', '.join(CHOICES)} [{HOST_VARIABLE}]; auto takes the Xen that this is dom0 of, else QEMU.",
+)
+@click.option(
     "--accelerator",
     metavar="NAME",
     envvar=ACCELERATOR_VARIABLE,
@@ -116,10 +125,13 @@ Exit status: 0 done; 2 your input; 3 the domain's state; 4 the host failed; 70 o
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.pass_context
-def cli(context: click.Context, verbose: bool, dry_run: bool, root: str | None, accelerator: str) -> None:
-    """Domains and their snapshots on QEMU, with the commands of Xen's xl."""
+def cli(
+    context: click.Context, verbose: bool, dry_run: bool, root: str | None, host: str, accelerator: str
+) -> None:
+    """Domains and their snapshots on QEMU or Xen, with the commands of Xen's xl."""
     context.obj = Settings(
         root=StateRoot.at(root) if root is not None else StateRoot.default(),
+        host=host,
         accelerator=accelerator,
         dry_run=dry_run,
         verbose=verbose,

@@ -12,6 +12,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -45,20 +46,37 @@ def console(settings: Settings, domain: str) -> None:
 
 def attach_console(settings: Settings, domain: str) -> None:
     """Copy between terminal or pipes and console until one of them ends."""
-    from ..qemu.process import directory_address
     from ..toolstack import Toolstack
 
-    path = Toolstack(settings.root).console_path(domain)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    path = Toolstack(settings.root, kind=settings.host).console_path(domain)
+    with contextlib.ExitStack() as stack:
         try:
-            with directory_address(path) as address:
-                connection.connect(address)
+            wire = stack.enter_context(_opened(path))
         except OSError as error:
             raise HostError(f"cannot attach to the console {path}: {error.strerror}") from error
-        connection.setblocking(False)
+        os.set_blocking(wire, False)
         interactive = sys.stdin is not None and sys.stdin.isatty()
         with _raw_terminal() if interactive else contextlib.nullcontext():
-            _copy(connection, interactive=interactive)
+            _copy(wire, interactive=interactive)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a console: the Unix socket of a QEMU, or the terminal that Xen's console daemon keeps."""
+    from ..qemu.process import directory_address
+
+    if path.is_char_device():
+        fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            tty.setraw(fd)
+            yield fd
+        finally:
+            os.close(fd)
+    else:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            with directory_address(path) as address:
+                connection.connect(address)
+            yield connection.fileno()
 
 
 @contextlib.contextmanager
@@ -81,9 +99,8 @@ def _end(signum: int, frame: object) -> None:
     raise Terminated(signum)
 
 
-def _copy(connection: socket.socket, *, interactive: bool) -> None:
+def _copy(wire: int, *, interactive: bool) -> None:
     """Copy both ways; neither direction waits for the other, so that both cannot block."""
-    wire = connection.fileno()
     source = None if sys.stdin is None else sys.stdin.fileno()
     keys = b""
     while True:
@@ -94,9 +111,9 @@ def _copy(connection: socket.socket, *, interactive: bool) -> None:
         if done and not ready:
             return
         try:
-            output = connection.recv(65536) if wire in ready else None
-            keys = keys[connection.send(keys) :] if accepting else keys
-        except ConnectionError:
+            output = os.read(wire, 65536) if wire in ready else None
+            keys = keys[os.write(wire, keys) :] if accepting else keys
+        except OSError:
             return  # the domain is gone
         if output == b"":
             return
@@ -106,7 +123,7 @@ def _copy(connection: socket.socket, *, interactive: bool) -> None:
             typed = _read(source)
             if interactive and ESCAPE in typed:
                 with contextlib.suppress(OSError):
-                    connection.send(keys + typed.partition(ESCAPE)[0])
+                    os.write(wire, keys + typed.partition(ESCAPE)[0])
                 return
             keys += typed
             source = source if typed else None

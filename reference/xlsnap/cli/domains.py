@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from .. import hosts
 from ..domain import DomainConfig, DomainInfo, DomainRecord
 from ..errors import ConfigFileError, DomainStateError
 from ..store import Store
@@ -27,8 +28,8 @@ def _attach(settings: Settings, info: DomainInfo) -> None:
     attach_console(settings, info.uuid)
 
 
-def read_domain_config(path: str, overrides: tuple[str, ...] = ()) -> DomainConfig:
-    """Read an xl.cfg; settings in `overrides` come last and win, as with xl.
+def read_domain_config(settings: Settings, path: str, overrides: tuple[str, ...] = ()) -> DomainConfig:
+    """Read an xl.cfg for the host that was chosen; settings in `overrides` come last and win, as with xl.
 
     :raise ConfigFileError: with all that is wrong with it.
     """
@@ -37,7 +38,9 @@ def read_domain_config(path: str, overrides: tuple[str, ...] = ()) -> DomainConf
         added = "\n".join(overrides).encode("utf-8", "surrogateescape") + b"\n"
         _check_overrides(added)
         content += b"\n" + added
-    config = DomainConfig.from_text(content, filename=path, directory=Path(path).absolute().parent)
+    xen = hosts.choose(settings.host) == "xen"
+    directory = Path(path).absolute().parent
+    config = DomainConfig.from_text(content, filename=path, directory=directory, xen=xen)
     for warning in config.warnings:
         warn(warning)
     return config
@@ -84,7 +87,7 @@ def create(
     """
     if not quiet:
         complain(f"Parsing config from {configfile}")
-    config = read_domain_config(configfile, overrides)
+    config = read_domain_config(settings, configfile, overrides)
     if dry_run or settings.dry_run:
         return json_text(config)
     info = settings.run(lambda toolstack: toolstack.create(config, paused=paused))
@@ -255,7 +258,7 @@ def restore(settings: Settings, files: tuple[str, ...], paused: bool, attach: bo
     settings.refuse_dry_run("restore")
     if len(files) > 2:
         raise click.UsageError("too many arguments: [CONFIGFILE] FILE are expected")
-    config = read_domain_config(files[0]) if len(files) == 2 else None
+    config = read_domain_config(settings, files[0]) if len(files) == 2 else None
     info = settings.run(lambda toolstack: toolstack.restore(files[-1], config=config, paused=paused))
     if attach:
         _attach(settings, info)

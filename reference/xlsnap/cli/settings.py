@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The global options."""
 
     root: StateRoot
+    host: str = "auto"
     accelerator: str = "auto"
     dry_run: bool = False
     verbose: bool = False
@@ -68,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
             for signum in ENDING_SIGNALS:
                 asyncio.get_running_loop().add_signal_handler(signum, end, signum)
-            async with Toolstack(self.root, accelerator=self.accelerator) as toolstack:
+            async with Toolstack(self.root, kind=self.host, accelerator=self.accelerator) as toolstack:
                 return await action(toolstack)
 
         try:

@@ -64,15 +64,22 @@ def choose_name(domain: ObservedDomain, request: SnapshotRequest, now: int) -> s
 
 
 def check_can_snapshot(domain: ObservedDomain) -> None:
-    """Refuse a domain that is not running, blocked or paused.
+    """Refuse a domain that is not running, blocked or paused, or that writes to what a snapshot needs.
 
-    :raise DomainStateError: naming the state that it is in.
+    :raise DomainStateError: naming the state that it is in, or the image.
     """
     if domain.run_state not in SNAPSHOT_STATES:
         state = domain.run_state.name.lower() if domain.run_state else "not running"
         raise DomainStateError(
             f"domain {domain.name!r} is {state}: a snapshot needs a running, blocked or paused domain"
         )
+    images = domain.images()
+    for image in present_images(domain.config).values():
+        if images.is_frozen(image.path):  # somebody has begun the domain on it with other tools than ours
+            raise DomainStateError(
+                f"disk {image.vdev} writes to {image.path}, which a snapshot needs",
+                hint="destroy the domain and start it with xlsnap create, which knows the right image",
+            )
 
 
 def choose_disks(domain: ObservedDomain, request: SnapshotRequest) -> tuple[ChosenDisk, ...]:

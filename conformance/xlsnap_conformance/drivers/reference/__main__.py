@@ -6,8 +6,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 
+from xlsnap.errors import XlsnapError
+from xlsnap.hosts import CHOICES, choose
+
 from ...protocol import CAPABILITIES
-from . import mutants
+from . import guests, mutants
 from .server import ReferenceDriver, serve
 
 
@@ -33,16 +36,32 @@ def main() -> None:
         metavar="CAPABILITY",
         help="do not claim it, and refuse what needs it; can be given again",
     )
+    parser.add_argument(
+        "--host", default="qemu", choices=CHOICES, help="what the domains run on (qemu)", metavar="NAME"
+    )
+    parser.add_argument(
+        "--guest",
+        choices=guests.LINUX,
+        default="pv",
+        metavar="KIND",
+        help="kind of the domains on Xen: pv (the default), pvh or hvm",
+    )
     options = parser.parse_args()
     implementation = "xlsnap"
     if options.mutant:
         breaks[options.mutant]()
         implementation = f"xlsnap broken by mutant {options.mutant}"
+    try:
+        host = choose(options.host)
+    except XlsnapError as error:
+        parser.exit(error.exit_code, f"{parser.prog}: {error}\n")
     driver = ReferenceDriver(
         implementation=implementation,
         accelerator=options.accelerator,
         without=options.without,
         mutant=options.mutant,
+        host=host,
+        guest=options.guest,
     )
     asyncio.run(serve(driver))
 

@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 from xlsnap import __version__
 from xlsnap.cli import ACCELERATOR_VARIABLE
-from xlsnap.domain import DomainConfig, RunState
+from xlsnap.domain import RunState
 from xlsnap.errors import InternalError, UnknownDomainError, XlsnapError
+from xlsnap.hosts import HOST_VARIABLE
 from xlsnap.layout import ROOT_VARIABLE, StateRoot
 from xlsnap.qemu.background import live_problem
 from xlsnap.request import SnapshotRequest, combine
@@ -29,8 +30,11 @@ from xlsnap.toolstack import Toolstack
 from xlsnap_grammars import ConfigError, DiskSpec, SnapshotDisk, parse_disk, parse_snapshot_config
 
 from ... import protocol as p
-from . import command
+from . import command, guests
 from .parsing import parse
+
+_TIME_SCALES = {"qemu": 1.0, "xen": 15.0}
+"""A cycle on a nested Xen without hardware virtualization takes 30 s."""
 
 LINE_LIMIT = 16 << 20
 """Longest request in bytes."""
@@ -59,15 +63,20 @@ class ReferenceDriver:
         accelerator: str = "tcg",
         without: Collection[str] = (),
         mutant: str | None = None,
+        host: str = "qemu",
+        guest: str = "pv",
     ) -> None:
         """Make a driver that claims all capabilities but those in `without`, and what this host lacks.
 
         :param mutant: the mutant that this process is; commands of it are the same.
+        :param guest: the kind of the domains on Xen.
         """
+        self.host = host
+        self.guest = "bare" if host == "qemu" else guest
         self.implementation = implementation
         self._mutant = mutant
         self._joined = False
-        lacking = {*without, *(("live",) if live_problem() else ())}
+        lacking = {*without, *_lacking(host)}
         self.capabilities = tuple(name for name in p.CAPABILITIES if name not in lacking)
         self._accelerator = accelerator
         self._toolstack: Toolstack | None = None
@@ -131,15 +140,29 @@ class ReferenceDriver:
         """Keep everything under the directory `path` from now on; `join`: another driver does so too."""
         self._joined = join
         self._toolstack = Toolstack(
-            StateRoot.at(path), accelerator=self._accelerator, keep_connections=not join
+            StateRoot.at(path),
+            kind=self.host,
+            accelerator=self._accelerator,
+            keep_connections=not join,
         )
 
     def command(self) -> p.CommandResult:
         """Return how ``xlsnap`` is started so that it finds our domains, as broken as we are."""
         argv = [sys.executable, "-m", f"{__package__}.command"]
         mutant = {command.MUTANT_VARIABLE: self._mutant} if self._mutant else {}
-        root = {ROOT_VARIABLE: str(self.toolstack.root.path), ACCELERATOR_VARIABLE: self._accelerator}
-        return p.CommandResult(argv=tuple(argv), environment={**root, **mutant})
+        chosen = {
+            ROOT_VARIABLE: str(self.toolstack.root.path),
+            HOST_VARIABLE: self.host,
+            ACCELERATOR_VARIABLE: self._accelerator,
+        }
+        return p.CommandResult(argv=tuple(argv), environment={**chosen, **mutant})
+
+
+def _lacking(host: str) -> tuple[str, ...]:
+    """Return what cannot be done on a host. The suite runs commands where it is itself, not in dom0."""
+    if host == "xen":
+        return ("live", "cli")
+    return ("live",) if live_problem() else ()
 
 
 def _raw(result: p.Result) -> msgspec.Raw:
@@ -161,6 +184,7 @@ async def _hello(driver: ReferenceDriver, request: p.Hello) -> p.HelloResult:
         version=__version__,
         edition="v4",
         capabilities=driver.capabilities,
+        time_scale=_TIME_SCALES[driver.host],
     )
 
 
@@ -183,15 +207,8 @@ def _disk_spec(disk: p.Disk) -> DiskSpec:
 
 
 async def _domain_create(driver: ReferenceDriver, request: p.DomainCreate) -> p.DomainCreateResult:
-    config = DomainConfig(
-        name=request.name,
-        uuid=request.uuid,
-        memory_mib=request.memory_mib,
-        vcpus=request.vcpus,
-        bios=request.firmware.rom,
-        disks=tuple(_disk_spec(disk) for disk in request.disks),
-        on_poweroff=request.on_poweroff,
-    )
+    disks = tuple(_disk_spec(disk) for disk in request.disks)
+    config = guests.config_of(request, disks, driver.guest)
     info = await driver.toolstack.create(config, paused=request.paused)
     return p.DomainCreateResult(domid=info.domid or 0, uuid=info.uuid)
 
