@@ -10,7 +10,7 @@ from xlsnap.errors import XlsnapError
 from xlsnap.hosts import CHOICES, choose
 
 from ...protocol import CAPABILITIES
-from . import guests, mutants
+from . import machines, mutants
 from .server import ReferenceDriver, serve
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--guest",
-        choices=guests.LINUX,
+        choices=machines.LINUX,
         default="pv",
         metavar="KIND",
         help="kind of the domains on Xen: pv (the default), pvh or hvm",

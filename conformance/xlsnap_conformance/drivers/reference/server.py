@@ -23,18 +23,14 @@ from xlsnap.domain import RunState
 from xlsnap.errors import InternalError, UnknownDomainError, XlsnapError
 from xlsnap.hosts import HOST_VARIABLE
 from xlsnap.layout import ROOT_VARIABLE, StateRoot
-from xlsnap.qemu.background import live_problem
 from xlsnap.request import SnapshotRequest, combine
 from xlsnap.snapshot import DomainSnapshot
 from xlsnap.toolstack import Toolstack
 from xlsnap_grammars import ConfigError, DiskSpec, SnapshotDisk, parse_disk, parse_snapshot_config
 
 from ... import protocol as p
-from . import command, guests
+from . import command, machines
 from .parsing import parse
-
-_TIME_SCALES = {"qemu": 1.0, "xen": 15.0}
-"""A cycle on a nested Xen without hardware virtualization takes 30 s."""
 
 LINE_LIMIT = 16 << 20
 """Longest request in bytes."""
@@ -76,7 +72,7 @@ class ReferenceDriver:
         self.implementation = implementation
         self._mutant = mutant
         self._joined = False
-        lacking = {*without, *_lacking(host)}
+        lacking = {*without, *machines.lacking(host)}
         self.capabilities = tuple(name for name in p.CAPABILITIES if name not in lacking)
         self._accelerator = accelerator
         self._toolstack: Toolstack | None = None
@@ -158,13 +154,6 @@ class ReferenceDriver:
         return p.CommandResult(argv=tuple(argv), environment={**chosen, **mutant})
 
 
-def _lacking(host: str) -> tuple[str, ...]:
-    """Return what cannot be done on a host. The suite runs commands where it is itself, not in dom0."""
-    if host == "xen":
-        return ("live", "cli")
-    return ("live",) if live_problem() else ()
-
-
 def _raw(result: p.Result) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(result))
 
@@ -184,7 +173,7 @@ async def _hello(driver: ReferenceDriver, request: p.Hello) -> p.HelloResult:
         version=__version__,
         edition="v4",
         capabilities=driver.capabilities,
-        time_scale=_TIME_SCALES[driver.host],
+        time_scale=machines.TIME_SCALES[driver.host],
     )
 
 
@@ -208,7 +197,7 @@ def _disk_spec(disk: p.Disk) -> DiskSpec:
 
 async def _domain_create(driver: ReferenceDriver, request: p.DomainCreate) -> p.DomainCreateResult:
     disks = tuple(_disk_spec(disk) for disk in request.disks)
-    config = guests.config_of(request, disks, driver.guest)
+    config = machines.config_of(request, disks, driver.guest)
     info = await driver.toolstack.create(config, paused=request.paused)
     return p.DomainCreateResult(domid=info.domid or 0, uuid=info.uuid)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The probe guest as a domain of each kind: bare-metal on QEMU, Linux with the same line protocol on Xen.
+"""What depends on the machine that domains run on: how long things take, what cannot be done, and the guest.
 
-On Xen the disks must be those of the PV front end, whatever kind of domain it is: only they can be
-snapshotted consistently. So Linux is the guest of an HVM domain too.
+The probe guest is bare-metal on QEMU, and a Linux with the same line protocol on Xen. There the disks must be
+those of the PV front end, whatever kind of domain it is: only they can be snapshotted consistently. So Linux
+is the guest of an HVM domain too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import msgspec
 from xlsnap.domain import DomainConfig
+from xlsnap.qemu.background import live_problem
 
 from ... import protocol as p
 
@@ -39,8 +41,8 @@ _QUIET = "quiet loglevel=4 mitigations=off nokaslr"
 
 LINUX = MappingProxyType(
     {
-        "pv": Linux(96, "vmlinuz", f"console=hvc0 {_QUIET}", {"type": "pv"}),
-        "pvh": Linux(128, "vmlinuz", f"console=hvc0 {_QUIET}", {"type": "pvh"}),
+        "pv": Linux(96, "vmlinux", f"console=hvc0 {_QUIET}", {"type": "pv"}),
+        "pvh": Linux(128, "vmlinux", f"console=hvc0 {_QUIET}", {"type": "pvh"}),
         "hvm": Linux(
             128,
             "vmlinuz",
@@ -51,7 +53,15 @@ LINUX = MappingProxyType(
 )
 """Xen's kinds of domains."""
 
-KINDS = ("bare", *LINUX)
+TIME_SCALES = MappingProxyType({"qemu": 1.0, "xen": 15.0})
+"""How many times longer things take: a cycle on a nested Xen without hardware virtualization takes 30 s."""
+
+
+def lacking(host: str) -> tuple[str, ...]:
+    """Return what cannot be done on a host. The suite runs commands where it is itself, not in dom0."""
+    if host == "xen":
+        return ("live", "cli")
+    return ("live",) if live_problem() else ()
 
 
 def on_xen(config: DomainConfig, kind: str) -> DomainConfig:
