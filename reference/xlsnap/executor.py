@@ -277,6 +277,16 @@ async def _apply_disk_snapshots(run: Executor, step: do.ApplyDiskSnapshots) -> N
     await run.host.apply_disk_snapshots(run.record, step.disks)
 
 
+async def _prepare_live(run: Executor, step: do.PrepareLive) -> None:
+    files.prepare_parent(step.path, run.paths)
+    await run.host.prepare_live(run.record, step.path, step.overlaid)
+
+
+async def _drop_preparations(run: Executor, step: do.DropPreparations) -> None:
+    await run.host.drop_preparations(run.record, step.path, step.overlaid)
+    savefile.remove_memory_image(step.path, run.paths)
+
+
 async def _save_memory(run: Executor, step: do.SaveMemory) -> None:
     files.prepare_parent(step.path, run.paths)
     await run.host.save_memory(run.record, step.path, live=step.live)
@@ -362,6 +372,8 @@ _PERFORM: dict[type[do.Step], Callable[[Executor, Any], Awaitable[None]]] = {
     do.StopCopyingDown: _stop_copying_down,
     do.SwitchDown: _switch_down,
     do.LayOver: _lay_over,
+    do.PrepareLive: _prepare_live,
+    do.DropPreparations: _drop_preparations,
     do.SaveMemory: _save_memory,
     do.SyncFile: _sync_file,
     do.RemoveMemory: _remove_memory,

@@ -163,6 +163,19 @@ class Host(Protocol):
         An image that the running domain has open lies over `base` already, by `copy_down`: nothing is done.
         """
 
+    async def prepare_live(
+        self, record: DomainRecord, path: str, overlaid: Sequence[OverlaidDisk] = ()
+    ) -> None:
+        """Make the file for a live memory image, and open overlays, while the domain runs.
+
+        `take_disk_snapshots` and `save_memory` go on with them. Nothing is left of it on failure.
+        """
+
+    async def drop_preparations(
+        self, record: DomainRecord, path: str, overlaid: Sequence[OverlaidDisk] = ()
+    ) -> None:
+        """Let go of what `prepare_live` has prepared and is not in use; the caller removes the files."""
+
     async def save_memory(self, record: DomainRecord, path: str, *, live: bool = False) -> None:
         """Write the memory of the paused domain to a new file; nothing is left of it on failure.
 

@@ -192,6 +192,23 @@ class SaveMemory(Step, frozen=True, tag="save-memory"):
     live: bool = False
 
 
+class PrepareLive(Step, frozen=True, tag="prepare-live"):
+    """Do what a live snapshot needs and what can be done while the guest runs, so that it waits for less.
+
+    The file for its memory is there afterwards, and the overlays of `overlaid` disks are open.
+    """
+
+    path: str
+    overlaid: tuple[OverlaidDisk, ...] = ()
+
+
+class DropPreparations(Step, frozen=True, tag="drop-preparations"):
+    """Undo `PrepareLive`; what is in use already stays."""
+
+    path: str
+    overlaid: tuple[OverlaidDisk, ...] = ()
+
+
 class SyncFile(Step, frozen=True, tag="sync-file"):
     """Make a file and its name durable."""
 
@@ -262,6 +279,8 @@ AnyStep = (
     | StopCopyingDown
     | SwitchDown
     | LayOver
+    | PrepareLive
+    | DropPreparations
     | SaveMemory
     | SyncFile
     | RemoveMemory

@@ -372,6 +372,20 @@ def test_overlays_are_made_before_the_guest_is_paused_and_taken_back_after_it_ru
     assert update.current == "s"
 
 
+def test_a_live_snapshot_is_prepared_while_the_guest_runs() -> None:
+    observed = domain(HDA, RAW)
+    request = SnapshotRequest(name="s", disks=(EXTERNAL_A,), memory=True)
+    chosen = planning.choose_disks(observed, request)
+    snapshot = planning.describe(observed, request, name="s", memory_path="/mem", disks=chosen, now_ns=NOW_NS)
+    plan = planning.plan_create(observed, snapshot, live=True)
+    assert kinds(plan)[:4] == [do.CreateOverlays, do.PrepareLive, do.PauseDomain, do.TakeDiskSnapshots]
+    overlaid = (do.OverlaidDisk(DISK, OVER_A.path),)
+    assert plan.steps[1].do == do.PrepareLive(path="/mem", overlaid=overlaid)
+    assert plan.steps[1].undo == do.DropPreparations(path="/mem", overlaid=overlaid)
+    paused = msgspec.structs.replace(observed, run_state=RunState.PAUSED)
+    assert do.PrepareLive not in kinds(planning.plan_create(paused, snapshot, live=True))
+
+
 def test_one_transaction_has_internal_and_external_disks() -> None:
     request = SnapshotRequest(name="s", disks=(SnapshotDisk("hdb", "internal"), EXTERNAL_A))
     (take,) = [

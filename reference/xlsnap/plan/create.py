@@ -283,6 +283,10 @@ def _take(snapshot: DomainSnapshot, *, runs: bool, live: bool, memory_first: boo
         yield from _save_memory(snapshot, live=live)
         yield from _take_disk_snapshots(snapshot)
         return
+    if live and snapshot.memory is not None:
+        path, overlaid = snapshot.memory, _overlaid(snapshot)
+        prepare = do.PrepareLive(path=path, overlaid=overlaid)
+        yield PlannedStep(prepare, do.DropPreparations(path=path, overlaid=overlaid))
     if runs:
         yield PAUSE
     yield from _take_disk_snapshots(snapshot)

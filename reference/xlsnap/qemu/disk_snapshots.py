@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..chain import OVERLAY_FORMAT, chain, present_images
@@ -26,10 +26,12 @@ async def take(
     disks: Sequence[DiskImage],
     overlaid: Sequence[OverlaidDisk],
     nodes: Nodes,
+    *,
+    opened: Collection[OverlaidDisk] = (),
 ) -> None:
     """Take internal snapshots of `disks` and let those `overlaid` go on with their overlays.
 
-    QEMU rolls back what it did if one fails, and has the overlays open no more then.
+    Some can be `opened` already. QEMU rolls back what it did if one fails, and has none open any more then.
     """
     actions: list[dict[str, Any]] = [
         {
@@ -38,21 +40,37 @@ async def take(
         }
         for disk in disks
     ]
-    added: list[str] = []
+    await open_overlays(monitor, record, [item for item in overlaid if item not in opened])
     try:
         for item in overlaid:
-            overlay = DiskImage(item.base.vdev, item.overlay, OVERLAY_FORMAT)
-            options = node_options(overlay, read_only=False, discard=_discards(record, overlay.vdev))
-            await _add(monitor, {**options, "backing": None})
-            added.append(image_node(overlay))
-            link = {"node": await nodes.node(monitor, item.base), "overlay": added[-1]}
+            link = {"node": await nodes.node(monitor, item.base), "overlay": image_node(_overlay(item))}
             actions.append({"type": "blockdev-snapshot", "data": link})
         await monitor.execute("transaction", {"actions": actions})
     except QmpError:
-        for node in added:
-            with contextlib.suppress(HostError):
-                await monitor.execute("blockdev-del", {"node-name": node})
+        await close_overlays(monitor, overlaid)
         raise
+
+
+def _overlay(item: OverlaidDisk) -> DiskImage:
+    return DiskImage(item.base.vdev, item.overlay, OVERLAY_FORMAT)
+
+
+async def open_overlays(monitor: Monitor, record: DomainRecord, overlaid: Sequence[OverlaidDisk]) -> None:
+    """Open overlays, which lie over nothing until their snapshots are taken; all of them or none."""
+    try:
+        for overlay in map(_overlay, overlaid):
+            options = node_options(overlay, read_only=False, discard=_discards(record, overlay.vdev))
+            await _add(monitor, {**options, "backing": None})
+    except QmpError:
+        await close_overlays(monitor, overlaid)
+        raise
+
+
+async def close_overlays(monitor: Monitor, overlaid: Sequence[OverlaidDisk]) -> None:
+    """Close overlays; QEMU keeps those that are in use, and those that are not open are no error."""
+    for overlay in map(_overlay, overlaid):
+        with contextlib.suppress(HostError):
+            await monitor.execute("blockdev-del", {"node-name": image_node(overlay)})
 
 
 async def _add(monitor: Monitor, options: dict[str, Any]) -> None:

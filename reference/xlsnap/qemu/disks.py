@@ -38,6 +38,7 @@ class Disks(abc.ABC):
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
+        self._opened: set[OverlaidDisk] = set()  # overlays that wait for their snapshot
         self._merged: set[tuple[DiskImage, DiskImage]] = set()  # of stopped domains, not switched yet
 
     # --- what the host says -----------------------------------------------------------------------------
@@ -74,13 +75,30 @@ class Disks(abc.ABC):
 
         :raise NameTakenError: if an image has a snapshot of this name already, which is not one of ours.
         """
+        opened = self._opened.intersection(overlaid)
+        self._opened.clear()
         try:
-            await disk_snapshots.take(
-                await self._monitor_with_disks(record), record, name, disks, overlaid, self.nodes
-            )
+            monitor = await self._monitor_with_disks(record)
+            await disk_snapshots.take(monitor, record, name, disks, overlaid, self.nodes, opened=opened)
         except QmpError:
             check_tags_free(record.name, name, await self.inspect(record, disks))
             raise
+
+    async def prepare_live(
+        self, record: DomainRecord, path: str, overlaid: Sequence[OverlaidDisk] = ()
+    ) -> None:
+        """Open the overlays."""
+        monitor = await self._monitor_with_disks(record)
+        await disk_snapshots.open_overlays(monitor, record, overlaid)
+        self._opened.update(overlaid)
+
+    async def drop_preparations(
+        self, record: DomainRecord, path: str, overlaid: Sequence[OverlaidDisk] = ()
+    ) -> None:
+        """Close the overlays that no disk has."""
+        self._opened.difference_update(overlaid)
+        if self.is_active(record):
+            await disk_snapshots.close_overlays(await self._monitor(record), overlaid)
 
     async def drop_disk_snapshots(
         self, record: DomainRecord, name: str, disks: Sequence[DiskImage], *, since_ns: int = 0

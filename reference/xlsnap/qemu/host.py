@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from ..domain import DomainRecord
 from ..host import KnownDomain
 from ..layout import StateRoot
 from ..savefile import SaveHeader
+from ..steps import OverlaidDisk
 from . import background
 from .disks import Disks
 from .domains import QemuProcesses
 from .graph import NamedByPath
-from .memory import save_memory
+from .memory import give_up_file, prepare_image, write_image
 
 
 class QemuHost(QemuProcesses, Disks):
@@ -24,6 +26,7 @@ class QemuHost(QemuProcesses, Disks):
 
     def __init__(self, root: StateRoot, *, accelerator: str = "auto", keep_connections: bool = False) -> None:
         Disks.__init__(self)
+        self._images: dict[str, int] = {}  # files for memory that are ready, by path
         QemuProcesses.__init__(self, root, accelerator=accelerator, keep_connections=keep_connections)
 
     def domains(self) -> Sequence[KnownDomain]:
@@ -37,10 +40,37 @@ class QemuHost(QemuProcesses, Disks):
     def _check_free(self, paths: Sequence[str]) -> None:
         """Nothing to do: QEMU and `qemu-img` lock their images."""
 
+    async def prepare_live(
+        self, record: DomainRecord, path: str, overlaid: Sequence[OverlaidDisk] = ()
+    ) -> None:
+        """Open the overlays, and let QEMU see whether it can protect the memory, which takes it a while."""
+        await super().prepare_live(record, path, overlaid)
+        try:
+            self._images[path] = await self._prepare_memory(record, path, live=True)
+        except BaseException:
+            await super().drop_preparations(record, path, overlaid)
+            raise
+
+    async def drop_preparations(
+        self, record: DomainRecord, path: str, overlaid: Sequence[OverlaidDisk] = ()
+    ) -> None:
+        """Close the file here and in QEMU, and the overlays."""
+        if path in self._images:
+            os.close(self._images.pop(path))
+        await super().drop_preparations(record, path, overlaid)
+        if self.is_active(record):
+            await give_up_file(await self._monitor(record))
+
+    async def _prepare_memory(self, record: DomainRecord, path: str, *, live: bool) -> int:
+        header = SaveHeader(record.uuid, record.config, record.accelerator)
+        return await prepare_image(await self._monitor(record), path, header, live=live)
+
     async def save_memory(self, record: DomainRecord, path: str, *, live: bool = False) -> None:
         """Migrate to a file descriptor. The file must not exist: it is ours or nothing is done."""
-        header = SaveHeader(record.uuid, record.config, record.accelerator)
-        await save_memory(await self._monitor(record), path, header, live=live)
+        fd = self._images.pop(path, None) if live else None
+        if fd is None:
+            fd = await self._prepare_memory(record, path, live=live)
+        await write_image(await self._monitor(record), path, fd, live=live)
         if not live:
             self._without_disks.add(self._paths(record).directory)
 

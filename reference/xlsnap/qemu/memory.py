@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 from .. import savefile
 from ..errors import HostError, QmpError, SnapshotDamagedError
@@ -12,12 +15,15 @@ from ..savefile import SaveHeader
 from .background import reserve
 from .monitor import Monitor
 
+_FILE = "memory"
+"""Names the file descriptor in QEMU; another one of this name takes its place."""
 
-async def save_memory(monitor: Monitor, path: str, header: SaveHeader, *, live: bool = False) -> None:
-    """Write the memory of a paused domain to a new file of mode 0600.
 
-    With `live` QEMU lets the domain run again as soon as the state of its devices is written, and saves each
-    page of memory before it changes.
+async def prepare_image(monitor: Monitor, path: str, header: SaveHeader, *, live: bool) -> int:
+    """Make a new file of mode 0600 for a domain's memory, and let QEMU have it; `write_image` closes it.
+
+    With `live` there is space for all of the memory afterwards, and QEMU is ready to protect it. That can
+    take as long as writing down a small memory, so that it should be done while the domain still runs.
 
     :raise HostError: if that fails; the file is gone then, and one that was there before is untouched.
     """
@@ -26,52 +32,84 @@ async def save_memory(monitor: Monitor, path: str, header: SaveHeader, *, live: 
     except OSError as error:
         raise HostError(f"cannot create memory image {path}: {error.strerror}") from error
     try:
-        savefile.write_header(fd, header)
-        await monitor.pass_fd("memory", fd)
-        if live:
-            reserve(fd, savefile.HEADER_BYTES, header.config.memory_mib << 20)
-        await _choose_kind(monitor, live=live)
-        try:
-            await monitor.migrate("migrate", {"uri": "fd:memory"})
-        finally:
+        with _all_or_nothing(path):
+            savefile.write_header(fd, header)
+            await monitor.pass_fd(_FILE, fd)
             if live:
-                with contextlib.suppress(HostError):
-                    await _choose_kind(monitor, live=False)
-        if live:
-            os.ftruncate(fd, os.fstat(fd).st_size)  # gives back what was reserved beyond the end
-        savefile.mark_complete(fd)
+                reserve(fd, savefile.HEADER_BYTES, header.config.memory_mib << 20)
+            await _choose_kind(monitor, live=live)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+async def write_image(monitor: Monitor, path: str, fd: int, *, live: bool) -> None:
+    """Write the memory of a paused domain to a file that is ready, and close that.
+
+    With `live` QEMU lets the domain run again as soon as the state of its devices is written, and saves each
+    page of memory before it changes.
+
+    :raise HostError: if that fails; the file is gone then.
+    """
+    try:
+        with _all_or_nothing(path):
+            await monitor.migrate("migrate", {"uri": f"fd:{_FILE}"})
+            if live:
+                os.ftruncate(fd, os.fstat(fd).st_size)  # gives back what was reserved beyond the end
+            savefile.mark_complete(fd)
+    finally:
+        os.close(fd)
+
+
+async def give_up_file(monitor: Monitor) -> None:
+    """Let QEMU close a file that was ready; one that it has not is no error."""
+    with contextlib.suppress(QmpError):
+        await monitor.execute("closefd", {"fdname": _FILE})
+
+
+@contextlib.contextmanager
+def _all_or_nothing(path: str) -> Iterator[None]:
+    """Remove a memory image that cannot be written, and say why it cannot."""
+    try:
+        yield
     except BaseException as error:
-        os.unlink(path)
+        Path(path).unlink(missing_ok=True)
         if isinstance(error, OSError | QmpError):
             reason = error.strerror if isinstance(error, OSError) else error.description
             raise HostError(f"cannot write memory image {path}: {reason}") from error
         raise
-    finally:
-        os.close(fd)
 
 
 async def _choose_kind(monitor: Monitor, *, live: bool) -> None:
     """Decide whether the next migration leaves the domain running.
 
     QEMU does that only without `late-block-activate`, which a process has that was loaded itself, and which
-    means nothing afterwards. Said every time, because a toolstack that was killed can have left it otherwise;
-    it can even have left a migration. That is waited for: QEMU 7.2 can hang for good when it ends one before
-    its time while the guest runs (see `background.reserve`).
+    means nothing afterwards. Asked every time, because what earlier ones chose stays, and said only where
+    it differs: QEMU tries to protect all memory whenever it is told to, and the guest may wait for that.
+
+    A toolstack that was killed can have left a migration. That is waited for: QEMU 7.2 can hang for good when
+    it ends one before its time while the guest runs (see `background.reserve`).
     """
     wanted = {"late-block-activate": False, "background-snapshot": live}
-    arguments = {"capabilities": [{"capability": key, "state": value} for key, value in wanted.items()]}
+    answer, _ = await asyncio.gather(
+        monitor.execute("query-migrate-capabilities"), monitor.finish_migration()
+    )
+    present = {item["capability"]: item["state"] for item in answer}
+    changed = [
+        {"capability": key, "state": value} for key, value in wanted.items() if present.get(key) is not value
+    ]
+    if not changed:
+        return
     try:
-        await monitor.execute("migrate-set-capabilities", arguments)
+        await monitor.execute("migrate-set-capabilities", {"capabilities": changed})
     except QmpError as error:
-        if await monitor.finish_migration():
-            await monitor.execute("migrate-set-capabilities", arguments)
-        elif live:
-            raise HostError(
-                f"no live snapshot of this domain: {error.description}",
-                hint="its QEMU must be started by root, or by a user who may use userfaultfd",
-            ) from error
-        else:
+        if not live:
             raise
+        raise HostError(
+            f"no live snapshot of this domain: {error.description}",
+            hint="its QEMU must be started by root, or by a user who may use userfaultfd",
+        ) from error
 
 
 def open_memory_image(path: str) -> tuple[int, SaveHeader]:
@@ -92,5 +130,5 @@ def open_memory_image(path: str) -> tuple[int, SaveHeader]:
 
 async def load_memory(monitor: Monitor, fd: int) -> None:
     """Load a memory image into a process that waits for one."""
-    await monitor.pass_fd("memory", fd)
-    await monitor.migrate("migrate-incoming", {"uri": "fd:memory"})
+    await monitor.pass_fd(_FILE, fd)
+    await monitor.migrate("migrate-incoming", {"uri": f"fd:{_FILE}"})

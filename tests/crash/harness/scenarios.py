@@ -10,6 +10,9 @@ from world import DOMAIN, KINDS, Initial, Operation, World
 
 OPERATIONS: dict[str, Callable[[World], Operation]] = {
     "create": lambda world: Operation("snapshot_create", (DOMAIN, world.request("s2")), needs_active=True),
+    "create-live": lambda world: Operation(
+        "snapshot_create", (DOMAIN, world.request("s2", live=True)), needs_active=True
+    ),
     "revert": lambda _: Operation("snapshot_revert", (DOMAIN, "s0")),
     "delete-first": lambda _: Operation("snapshot_delete", (DOMAIN, "s0")),
     "delete-last": lambda _: Operation("snapshot_delete", (DOMAIN, "s1")),
@@ -47,6 +50,7 @@ def _scenarios() -> Iterator[Scenario]:
     for operation in ("save", "save-and-go-on", "destroy"):
         yield Scenario(operation, "internal", 2)
     yield Scenario("save-and-go-on", "internal", 2, "paused")
+    yield Scenario("create-live", "mixed", 2)
     yield Scenario("restore", "internal", 2, "saved")
     yield Scenario("start", "internal", 2, "stopped")
 

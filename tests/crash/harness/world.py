@@ -101,13 +101,13 @@ class World:
             ),
         )
 
-    def request(self, name: str) -> SnapshotRequest:
+    def request(self, name: str, *, live: bool = False) -> SnapshotRequest:
         """Return the request for a snapshot of this world's kind."""
         disks = tuple(
             SnapshotDisk(vdev=vdev, type=kind, target=None, format=None)
             for vdev, kind in zip(self.vdevs, KINDS[self.kind], strict=False)
         )
-        return SnapshotRequest(name=name, disks=disks)
+        return SnapshotRequest(name=name, disks=disks, live=live)
 
     def toolstack(self) -> Toolstack:
         """Return a toolstack on this world."""

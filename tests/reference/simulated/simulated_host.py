@@ -70,6 +70,7 @@ class SimulatedHost:
         self.successor: Guest | None = None
         self.processes = 0
         self.clock_ns = 0
+        self.prepared: str | None = None
         self.progress: Callable[[str, int, int], None] | None = None
         self.before: Callable[[str], None] = lambda name: None
         self.memory_first = False
@@ -248,11 +249,26 @@ class SimulatedHost:
         if self.guest is None or overlay not in self._open():
             self._lay(overlay, base)
 
+    async def prepare_live(
+        self, record: DomainRecord, path: str, overlaid: Sequence[OverlaidDisk] = ()
+    ) -> None:
+        assert self._guest().running
+        assert all(load(item.overlay).backing == item.base.path for item in overlaid)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        self.prepared = path
+
+    async def drop_preparations(
+        self, record: DomainRecord, path: str, overlaid: Sequence[OverlaidDisk] = ()
+    ) -> None:
+        self.prepared = None
+
     async def save_memory(self, record: DomainRecord, path: str, *, live: bool = False) -> None:
         guest = self._guest()
         assert guest.running == self.memory_first
+        new = 0 if live and self.prepared == path else os.O_CREAT | os.O_EXCL
+        self.prepared = None
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            fd = os.open(path, os.O_RDWR | new, 0o600)
         except OSError as error:
             raise HostError(str(error)) from error
         try:
