@@ -8,15 +8,14 @@ import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ..chain import OVERLAY_FORMAT, chain, present_images
+from ..chain import OVERLAY_FORMAT, present_images
 from ..domain import DomainRecord
 from ..errors import HostError, QmpError
 from ..steps import DiskImage, OverlaidDisk
-from .graph import Nodes, read_graph
+from .graph import Nodes
 from .jobs import cancel_job, dismiss_job, wait_for_job
 from .monitor import Monitor
 from .nodes import image_node, node_options
-from .qcow2 import read_header
 
 
 async def take(
@@ -117,34 +116,18 @@ async def _drop_below(
 
     The command for disks refuses nodes that have another one over them; the job takes any.
     """
-    node = await nodes.node(monitor, image)
-    options = node_options(image, read_only=True, discard=_discards(record, image.vdev))
-    options |= {"node-name": node, "file": await nodes.file(monitor, node)}
-    backing = await _backing_node(monitor, record, image, nodes)
-    if backing is not None:
-        options["backing"] = backing
     job = f"drop-{image_node(image)}"
     await cancel_job(monitor, job)
-    await monitor.execute("blockdev-reopen", {"options": [{**options, "read-only": False}]})
+    await nodes.reopen(monitor, record, image, read_only=False)
     try:
-        await monitor.execute("snapshot-delete", {"job-id": job, "tag": name, "devices": [node]})
+        devices = [await nodes.node(monitor, image)]
+        await monitor.execute("snapshot-delete", {"job-id": job, "tag": name, "devices": devices})
         ended = await wait_for_job(monitor, job)
         await dismiss_job(monitor, job)
         if ended.error is not None:
             raise QmpError("snapshot-delete", ended.error)
     finally:
-        await monitor.execute("blockdev-reopen", {"options": [options]})
-
-
-async def _backing_node(monitor: Monitor, record: DomainRecord, image: DiskImage, nodes: Nodes) -> str | None:
-    """Return the node below an image; one that the user's image names has no name known to us."""
-    images = chain(record, present_images(record.config)[image.vdev])
-    position = [item.path for item in images].index(image.path)
-    if position + 1 < len(images):
-        return await nodes.node(monitor, images[position + 1])
-    if read_header(image).backing is None:
-        return None
-    return (await read_graph(monitor)).backing.get(await nodes.node(monitor, image))
+        await nodes.reopen(monitor, record, image, read_only=True)
 
 
 def _discards(record: DomainRecord, vdev: str) -> bool:

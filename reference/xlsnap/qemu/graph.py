@@ -7,9 +7,12 @@ from typing import Protocol
 
 import msgspec
 
+from ..chain import chain, present_images
+from ..domain import DomainRecord
 from ..steps import DiskImage
 from .monitor import Monitor
-from .nodes import device_id, file_node, image_node
+from .nodes import device_id, file_node, image_node, node_options
+from .qcow2 import read_header
 
 
 class Graph(msgspec.Struct, frozen=True):
@@ -32,8 +35,10 @@ class Nodes(Protocol):
     async def node(self, monitor: Monitor, image: DiskImage) -> str:
         """Return the node of an image in the chain of its disk, or the name that it would have."""
 
-    async def file(self, monitor: Monitor, node: str) -> str:
-        """Return the node of the file under an image's node."""
+    async def reopen(
+        self, monitor: Monitor, record: DomainRecord, image: DiskImage, *, read_only: bool
+    ) -> None:
+        """Let an image below the present one be written to, or no more."""
 
 
 class NamedByPath:
@@ -47,9 +52,29 @@ class NamedByPath:
         """Return the name."""
         return image_node(image)
 
-    async def file(self, monitor: Monitor, node: str) -> str:
-        """Return the name."""
-        return file_node(node)
+    async def reopen(
+        self, monitor: Monitor, record: DomainRecord, image: DiskImage, *, read_only: bool
+    ) -> None:
+        """``blockdev-reopen``, which needs all options again."""
+        disk = record.config.disk(image.vdev)
+        discard = disk is not None and bool(disk.discard)
+        options = node_options(image, read_only=read_only, discard=discard)
+        options["file"] = file_node(options["node-name"])
+        backing = await _backing_node(monitor, record, image)
+        if backing is not None:
+            options["backing"] = backing
+        await monitor.execute("blockdev-reopen", {"options": [options]})
+
+
+async def _backing_node(monitor: Monitor, record: DomainRecord, image: DiskImage) -> str | None:
+    """Return the node below an image; one that the user's image names has no name known to us."""
+    images = chain(record, present_images(record.config)[image.vdev])
+    position = [item.path for item in images].index(image.path)
+    if position + 1 < len(images):
+        return image_node(images[position + 1])
+    if read_header(image).backing is None:
+        return None
+    return (await read_graph(monitor)).backing.get(image_node(image))
 
 
 async def root_node(monitor: Monitor, vdev: str) -> str:

@@ -11,12 +11,11 @@ from ..errors import HostError
 from ..layout import StateRoot
 from ..qemu.disks import Disks
 from ..qemu.monitor import Monitor
-from ..qemu.nodes import chains
 from ..steps import DiskImage, OverlaidDisk
 from . import memory
 from .domains import XenDomains
 from .in_use import users
-from .nodes import ByFile, name_chain, pv_disks
+from .nodes import ByFile, pv_disks
 from .stored import note_images
 
 NO_LIVE = "xl saves the memory of a running domain only while it migrates it to another host"
@@ -77,13 +76,8 @@ class XenHost(XenDomains, Disks):
             note_images(row.domid, record.uuid, {image.vdev: image for image in images})
 
     async def _monitor_with_disks(self, record: DomainRecord) -> Monitor:
-        """A QEMU of Xen's never gives its PV disks up; but not all of their images have nodes with names."""
-        monitor = await self._monitor(record)
-        for vdev, images in chains(record, record.config).items():
-            disk = record.config.disk(vdev)
-            if disk is not None and disk.readwrite:
-                await name_chain(monitor, images, discard=disk.discard is not False)
-        return monitor
+        """A QEMU of Xen's never gives its PV disks up."""
+        return await self._monitor(record)
 
     def _check_free(self, paths: Sequence[str]) -> None:
         """Look who has an image open: nothing locks those of PV disks."""

@@ -9,13 +9,14 @@ have the same image open.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from ..errors import HostError
+from ..domain import DomainRecord
+from ..errors import HostError, QmpError
 from ..qemu.graph import Graph, read_graph
 from ..qemu.monitor import Monitor
-from ..qemu.nodes import chain_nodes, filter_node, image_node, node_options
+from ..qemu.nodes import filter_node, image_node
 from ..steps import DiskImage
 
 _DEVICES = "/machine/unattached"
@@ -59,38 +60,19 @@ class ByFile:
         first = f"{image.vdev}-{image.format}"
         return first if name not in files and files.get(first) == image.path else name
 
-    async def file(self, monitor: Monitor, node: str) -> str:
-        """Ask for the graph: libxl has given the file's node no name."""
-        answer = await monitor.execute("x-debug-query-block-graph")
-        names = {item["id"]: str(item["name"]) for item in answer["nodes"]}
-        for edge in answer["edges"]:
-            if edge["name"] == "file" and names.get(edge["parent"]) == node:
-                return names[edge["child"]]
-        raise HostError(f"QEMU's node {node} has no file")
+    async def reopen(
+        self, monitor: Monitor, record: DomainRecord, image: DiskImage, *, read_only: bool
+    ) -> None:
+        """Use the command of `qemu-io` in QEMU's human monitor.
 
-
-async def name_chain(monitor: Monitor, images: Sequence[DiskImage], *, discard: bool) -> None:
-    """Let all images below the present one of a disk have nodes of ours, in place of those without a name.
-
-    QEMU opens a node without a name anew for nobody, which the deletion of an internal snapshot in it needs.
-    Their place is taken by nodes on the same images; then the nameless ones are closed by themselves.
-    """
-    root = (await pv_disks(monitor)).get(images[0].vdev)
-    graph = await read_graph(monitor)
-    if root is None or len(images) < 2 or root == filter_node(images[0].vdev):
-        return
-    if graph.backing.get(root) in (None, image_node(images[1])):
-        return
-    for options in chain_nodes(images[1:], read_only=True, discard=discard):
-        if options["node-name"] not in graph.nodes:
-            await monitor.execute("blockdev-add", options)
-    options = node_options(images[0], read_only=False, discard=discard)
-    options |= {
-        "node-name": root,
-        "file": await ByFile().file(monitor, root),
-        "backing": image_node(images[1]),
-    }
-    await monitor.execute("blockdev-reopen", {"options": [options]})
+        ``blockdev-reopen`` refuses nodes without a name, and QEMU 7.2 ends when it is to put others in their
+        place while a disk has a thread of its own, which libxl's have.
+        """
+        node = await self.node(monitor, image)
+        line = f'qemu-io {node} "reopen {"-r" if read_only else "-w"}"'
+        said = await monitor.execute("human-monitor-command", {"command-line": line})
+        if said:  # the human monitor knows no errors
+            raise QmpError(line, str(said).strip())
 
 
 async def _format_nodes(monitor: Monitor) -> dict[str, str]:
