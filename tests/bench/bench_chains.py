@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """External snapshots on chains of growing depth, merges beside raw ``block-commit``, and live snapshots.
 
-Depths: an operation on a chain of 200 overlays beside the same on a chain of one. Merges: the deletion of a
-snapshot whose delta has 64 MiB beside QMP's ``block-commit`` and ``job-complete`` of the same delta. Live:
-how long the guest stands still, between QEMU's STOP and RESUME events, for memory of several sizes.
+Depths: an operation on a chain of 200 images beside the same on a chain of one, and beside the same by hand:
+QMP and `qemu-img` on a chain of as many images, with nothing around it. QEMU opens every image of a chain
+when it starts, and once more when it goes on after its memory was saved, but not after a live snapshot.
+Merges: the deletion of a snapshot whose delta has 64 MiB beside QMP's ``block-commit`` and ``job-complete``
+of the same delta. Live: how long the guest stands still, between QEMU's STOP and RESUME events, for memory of
+several sizes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -19,11 +24,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from bench_toolstack import RawQemu
 from rows import Row, main
 from xlsnap.domain import DomainConfig
 from xlsnap.layout import StateRoot
+from xlsnap.qemu.nodes import image_node, node_options
 from xlsnap.request import SnapshotRequest
+from xlsnap.steps import DiskImage
 from xlsnap.toolstack import Toolstack
 from xlsnap_conformance import guest
 from xlsnap_grammars import DiskSpec
@@ -55,37 +63,142 @@ def external(name: str, *, memory: bool = True, live: bool = False) -> SnapshotR
     return SnapshotRequest(name=name, memory=memory, type="external", live=live)
 
 
-async def at_depths(directory: Path) -> dict[tuple[str, int], float]:
-    """Return medians of create, revert and delete by depth of the chain."""
-    times: dict[tuple[str, int], list[float]] = {}
+class RawChain:
+    """A chain of images and a QEMU that has it open, by hand."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.config = make_config(directory, "raw")
+        self.images = [DiskImage("hda", str(self.config.disks[0].target), "qcow2")]
+        self.memory = directory / "raw.save"
+        self.made = 0
+        self.qemu: RawQemu | None = None
+
+    def overlay(self) -> None:
+        """Put an empty image over the upper one."""
+        self.made += 1
+        path = str(self.directory / f"raw{self.made}.qcow2")
+        backing = ("-u", "-b", self.images[-1].path, "-F", "qcow2")
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, path, "1M"], check=True)
+        self.images.append(DiskImage("hda", path, "qcow2"))
+
+    def start(self, memory: Path | None = None) -> RawQemu:
+        config = msgspec.structs.replace(
+            self.config, disks=(dataclasses.replace(self.config.disks[0], target=self.images[-1].path),)
+        )
+        self.qemu = RawQemu(config, self.directory, memory, chains={"hda": self.images[::-1]})
+        return self.qemu
+
+    def deepen(self, depth: int) -> None:
+        """Go on with a chain of so many images."""
+        self.close()
+        while len(self.images) < depth:
+            self.overlay()
+        self.start()
+
+    def create(self, *, memory: bool = True, live: bool = False) -> None:
+        assert self.qemu is not None
+        base = image_node(self.images[-1])
+        self.overlay()
+        background = [{"capability": "background-snapshot", "state": live}]
+        self.qemu.execute("migrate-set-capabilities", capabilities=background)
+        self.qemu.execute("stop")
+        options = node_options(self.images[-1], read_only=False, discard=False)
+        self.qemu.execute("blockdev-add", None, **{**options, "backing": None})
+        link = {"node": base, "overlay": options["node-name"]}
+        self.qemu.execute("transaction", actions=[{"type": "blockdev-snapshot", "data": link}])
+        if memory:
+            self.qemu.transfer("migrate", os.open(self.memory, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+        self.qemu.execute("cont")
+
+    def revert(self) -> None:
+        assert self.qemu is not None
+        self.qemu.quit()
+        os.unlink(self.images.pop().path)
+        self.overlay()
+        self.start(self.memory)
+
+    def delete(self) -> None:
+        assert self.qemu is not None
+        top = self.images.pop()
+        commit_by_hand(self.qemu, image_node(top), image_node(self.images[-1]))
+        self.qemu.execute("blockdev-del", None, **{"node-name": image_node(top)})
+        os.unlink(top.path)
+        self.memory.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self.qemu is not None:
+            self.qemu.quit()
+            self.qemu = None
+
+
+def commit_by_hand(raw: RawQemu, top: str, base: str | None = None) -> None:
+    """Merge an upper image into a lower one, given by their nodes; without `base` into the lowest."""
+    commit: dict[str, Any] = {"job-id": "commit", "device": top}
+    raw.execute("block-commit", None, **commit, **({"base-node": base} if base else {}))
+    while raw.execute("query-jobs")[0]["status"] != "ready":
+        time.sleep(0.0005)
+    raw.execute("job-complete", id="commit")
+    while raw.execute("query-jobs"):
+        time.sleep(0.0005)
+
+
+WITHOUT_OPENING = {"create without memory": {"memory": False}, "live create": {"live": True}}
+"""Kinds of create after which QEMU does not open the images again."""
+
+OPERATIONS = (*WITHOUT_OPENING, "create", "revert", "delete")
+
+
+async def at_depths(directory: Path) -> dict[tuple[str, str, int], float]:
+    """Return medians by who did it, what, and at which depth of the chain: ours and by hand in turns."""
+    times: dict[tuple[str, str, int], list[float]] = {}
+    raw = RawChain(directory)
     async with Toolstack(StateRoot.at(directory / "root"), accelerator="tcg", keep_connections=True) as tools:
         await tools.create(make_config(directory, "chain"))
+
+        async def timed(what: str, depth: int, ours: Awaitable[object], by_hand: Callable[[], None]) -> None:
+            start = time.perf_counter()
+            await ours
+            middle = time.perf_counter()
+            by_hand()
+            end = time.perf_counter()
+            times.setdefault(("ours", what, depth), []).append(middle - start)
+            times.setdefault(("raw", what, depth), []).append(end - middle)
+
         try:
-            depth = 0
+            depth = 1
             for wanted in DEPTHS:
-                while depth < wanted - 1:
-                    depth += 1
-                    await tools.snapshot_create("chain", external(f"d{depth}", memory=False))
+                for number in range(depth, wanted):
+                    await tools.snapshot_create("chain", external(f"d{number}", memory=False))
+                depth = wanted
+                raw.deepen(wanted)
                 for number in range(ROUNDS):
                     name = f"n{number}"
-                    for what, action in (
-                        ("create", lambda: tools.snapshot_create("chain", external(name))),  # noqa: B023
-                        ("revert", lambda: tools.snapshot_revert("chain", name)),  # noqa: B023
-                        ("delete", lambda: tools.snapshot_delete("chain", name)),  # noqa: B023
-                    ):
-                        times.setdefault((what, wanted), []).append(await seconds(action))
+                    for what, options in WITHOUT_OPENING.items():
+                        ours = tools.snapshot_create("chain", external(name, **options))
+                        await timed(what, depth, ours, lambda: raw.create(**options))  # noqa: B023
+                        await tools.snapshot_delete("chain", name)
+                        raw.delete()
+                    await timed("create", depth, tools.snapshot_create("chain", external(name)), raw.create)
+                    await timed("revert", depth, tools.snapshot_revert("chain", name), raw.revert)
+                    await timed("delete", depth, tools.snapshot_delete("chain", name), raw.delete)
         finally:
+            raw.close()
             await tools.destroy("chain")
     return {key: statistics.median(values) for key, values in times.items()}
 
 
 def measure_depths(directory: Path) -> Iterator[Row]:
-    """Each operation at each depth beside the same at depth 1."""
+    """Each operation at each depth beside the same at depth 1, and beside what QEMU takes at that depth."""
     medians = asyncio.run(at_depths(directory))
-    for what in ("create", "revert", "delete"):
-        for depth in DEPTHS[1:]:
-            label = f"external {what} at depth {depth} ÷ at depth 1"
-            yield Row(label, medians[what, depth], medians[what, 1], "<= 1.2x")
+    for what in OPERATIONS:
+        for depth in DEPTHS:
+            label = f"external {what} at depth {depth}" + (" ÷ at depth 1" if depth > 1 else "")
+            ours, raw = medians["ours", what, depth], medians["raw", what, depth]
+            if depth == 1:
+                yield Row(label, ours, raw_s=raw)
+            else:
+                yield Row(label, ours, medians["ours", what, 1], "<= 1.2x", raw_s=raw)
 
 
 def write_delta(path: Path) -> None:
@@ -124,13 +237,7 @@ def merge_raw(directory: Path, number: int) -> float:
         node: dict[str, Any] = {"driver": "qcow2", "node-name": "top"}
         raw.execute("blockdev-add", **node, file={"driver": "file", "filename": str(overlay)})
         start = time.perf_counter()
-        commit: dict[str, Any] = {"job-id": "commit", "device": "top"}
-        raw.execute("block-commit", **commit)
-        while raw.execute("query-jobs")[0]["status"] != "ready":
-            time.sleep(0.0005)
-        raw.execute("job-complete", id="commit")
-        while raw.execute("query-jobs"):
-            time.sleep(0.0005)
+        commit_by_hand(raw, "top")
         return time.perf_counter() - start
     finally:
         raw.quit()

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from xlsnap.qemu.command_line import Sockets, command_line
 from xlsnap.qemu.nodes import node_name
 from xlsnap.qemu.process import find_binary
 from xlsnap.request import SnapshotRequest
+from xlsnap.steps import DiskImage
 from xlsnap.toolstack import Toolstack
 from xlsnap_conformance import guest
 from xlsnap_grammars import DiskSpec
@@ -48,7 +49,14 @@ def make_config(directory: Path, name: str) -> DomainConfig:
 class RawQemu:
     """A QEMU process and its monitor, with nothing around it."""
 
-    def __init__(self, config: DomainConfig, directory: Path, memory: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: DomainConfig,
+        directory: Path,
+        memory: Path | None = None,
+        *,
+        chains: Mapping[str, Sequence[DiskImage]] = {},
+    ) -> None:
         self.disks = [str(disk.target) for disk in config.disks]
         self.nodes = [node_name(str(disk.vdev), str(disk.target)) for disk in config.disks]
         pairs = [socket.socketpair() for _ in range(4)]
@@ -62,6 +70,7 @@ class RawQemu:
             pidfile=str(directory / "raw.pid"),
             sockets=Sockets(*descriptors),
             incoming=memory is not None,
+            chains=chains,
         )
         arguments = [item.replace(",server=on,wait=off", "") for item in arguments]
         self.process = subprocess.Popen(arguments, pass_fds=descriptors, stdin=subprocess.DEVNULL)

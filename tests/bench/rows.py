@@ -38,6 +38,7 @@ _UNITS = ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (math.inf, 1.0, "s"))
 class Row:
     """One measured figure.
 
+    ``raw_s`` is shown beside: seconds for the same by hand, where the baseline is something else.
     ``ours_s`` and ``baseline_s`` are seconds for the same work; ``baseline_s`` is None when there is nothing
     to compare with. ``goal`` is empty (no goal) or one of ``"<= 1.2x"`` (ours ÷ baseline), ``"<= 150 ms"`` or
     ``"<= 2 s"`` (ours), and ``">= 60 % rate"`` (work per second, ours ÷ baseline).
@@ -49,6 +50,7 @@ class Row:
     ours_s: float
     baseline_s: float | None = None
     goal: str = ""
+    raw_s: float | None = None
 
     def __post_init__(self) -> None:
         """Read the goal once, so that a misspelt one cannot pass as met."""
@@ -58,6 +60,11 @@ class Row:
     def ratio(self) -> float | None:
         """Ours ÷ baseline; above 1 means that ours is slower."""
         return self.ours_s / self.baseline_s if self.baseline_s else None
+
+    @property
+    def raw_ratio(self) -> float | None:
+        """Ours ÷ by hand."""
+        return self.ours_s / self.raw_s if self.raw_s else None
 
     @property
     def met(self) -> bool | None:
@@ -108,35 +115,49 @@ def format_seconds(seconds: float | None) -> str:
 
 
 _COLUMNS = ("", "ours", "baseline", "ratio", "goal", "")
+_RAW_COLUMNS = ("raw", "÷ raw")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _format_ratio(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
+
+
+def _cells(row: Row, *, raw: bool) -> tuple[str, ...]:
     times = format_seconds(row.ours_s), format_seconds(row.baseline_s)
-    ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
     verdict = {None: "", True: "met", False: "MISSED"}[row.met]
-    return row.name, *times, ratio, row.goal or "-", verdict
+    by_hand = (format_seconds(row.raw_s), _format_ratio(row.raw_ratio)) if raw else ()
+    return row.name, *times, _format_ratio(row.ratio), *by_hand, row.goal or "-", verdict
+
+
+def _columns(*, raw: bool) -> tuple[str, ...]:
+    return (*_COLUMNS[:4], *(_RAW_COLUMNS if raw else ()), *_COLUMNS[4:])
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:
     """Print the rows as a table: drawn on a terminal, plain aligned lines otherwise."""
+    raw = any(row.raw_s is not None for row in rows)
     if sys.stdout.isatty():
-        table = Table(*_COLUMNS, title=title, title_justify="left")
+        table = Table(*_columns(raw=raw), title=title, title_justify="left")
         for row in rows:
             style = {None: "", True: "green", False: "red"}[row.met]
-            *cells, verdict = _cells(row)
+            *cells, verdict = _cells(row, raw=raw)
             table.add_row(*cells, f"[{style}]{verdict}[/]" if style else verdict)
         Console().print(table)
         return
-    lines = [_COLUMNS, *map(_cells, rows)]
+    lines = [_columns(raw=raw), *(_cells(row, raw=raw) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print(title)
     for line in lines:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def _to_json(row: Row) -> dict[str, object]:
+    return asdict(row) | {"ratio": row.ratio, "raw_ratio": row.raw_ratio, "met": row.met}
+
+
 def to_json(title: str, rows: Sequence[Row]) -> dict[str, object]:
     """The table as plain data: seconds, ratio, goal and whether it is met."""
-    return {"title": title, "rows": [asdict(row) | {"ratio": row.ratio, "met": row.met} for row in rows]}
+    return {"title": title, "rows": [_to_json(row) for row in rows]}
 
 
 def main(title: str, measure: Callable[[], Iterable[Row]]) -> None:
