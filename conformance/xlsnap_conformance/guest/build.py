@@ -20,8 +20,11 @@ from typing import Literal
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "source"
 IMAGES = HERE / "images"
-NAMES = ("probe.rom", "probe.img", "probe.iso")
+NAMES = ("probe.rom", "probe.img", "probe.iso", "probe.linux")
 STAMP = "sources.sha256"
+
+SHARED = ("machine.c", "pattern.c", "protocol.c", "reply.c", "variables.c")
+"""Sources of the probe that it has in common with itself on Linux."""
 
 TOOLS = {"gcc": "gcc", "ld": "binutils", "objcopy": "binutils"}
 
@@ -60,10 +63,12 @@ def build(output: Path = IMAGES, *, force: bool = False) -> bool:
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="probe-") as directory:
         disk, stub = _compile(Path(directory))
+        program = _compile_for_linux(Path(directory))
     contents = {
         "probe.img": disk,
         "probe.rom": make_rom(disk[BOOT_SECTOR_BYTES:], stub),
         "probe.iso": make_iso(disk),
+        "probe.linux": program,
         STAMP: (stamp + "\n").encode(),
     }
     for name, content in contents.items():
@@ -76,7 +81,7 @@ def build(output: Path = IMAGES, *, force: bool = False) -> bool:
 def source_hash() -> str:
     """Return a hash over all that decides the images, the tools apart."""
     digest = hashlib.sha256()
-    for path in [*sorted(SOURCE.iterdir()), Path(__file__)]:
+    for path in [*sorted(path for path in SOURCE.rglob("*") if path.is_file()), Path(__file__)]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
@@ -92,12 +97,7 @@ def is_current(output: Path, stamp: str) -> bool:
 
 def _compile(directory: Path) -> tuple[bytes, bytes]:
     """Return the disk image and the ROM's stub."""
-    objects = []
-    for source in [SOURCE / "start.S", *sorted(SOURCE.glob("*.c"))]:
-        target = directory / f"{source.stem}.o"
-        prefix = f"-ffile-prefix-map={SOURCE}=."
-        _run("gcc", *CFLAGS, prefix, "-c", str(source), "-o", str(target))
-        objects.append(str(target))
+    objects = _objects(directory, [SOURCE / "start.S", *sorted(SOURCE.glob("*.c"))])
     program = directory / "probe.elf"
     script = str(SOURCE / "link.ld")
     _run(
@@ -116,6 +116,37 @@ def _compile(directory: Path) -> tuple[bytes, bytes]:
     _run("objcopy", "-O", "binary", "-j", ".boot", "-j", ".payload", str(program), str(disk))
     _run("objcopy", "-O", "binary", "-j", ".rom", str(program), str(stub))
     return disk.read_bytes(), stub.read_bytes()
+
+
+def _compile_for_linux(directory: Path) -> bytes:
+    """Return the probe as a program of 32-bit Linux that needs no libraries: the first process of a guest."""
+    sources = [SOURCE / name for name in SHARED] + sorted((SOURCE / "linux").glob("*.c"))
+    (directory / "linux").mkdir()
+    objects = _objects(directory / "linux", sources)
+    program = directory / "probe.linux"
+    _run(
+        "ld",
+        "--build-id=none",
+        "-m",
+        "elf_i386",
+        "-static",
+        "-s",
+        "-z",
+        "noexecstack",
+        *objects,
+        "-o",
+        str(program),
+    )
+    return program.read_bytes()
+
+
+def _objects(directory: Path, sources: list[Path]) -> list[str]:
+    objects = []
+    for source in sources:
+        target = directory / f"{source.stem}.o"
+        _run("gcc", *CFLAGS, f"-ffile-prefix-map={SOURCE}=.", "-c", str(source), "-o", str(target))
+        objects.append(str(target))
+    return objects
 
 
 def _run(*command: str) -> None:

@@ -206,6 +206,8 @@ class Probe:
             verdict, _, rest = answer.partition(" ")
             if verdict == "ok":
                 return rest
+            if verdict != "err":  # a booting Linux echoes what it is sent
+                continue
             reason, _, detail = rest.partition(" ")
             raise ProbeError(text, reason, detail)
 

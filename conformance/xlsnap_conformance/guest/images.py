@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 _DIRECTORY = Path(__file__).resolve().parent / "images"
-_FILES = {"rom": "probe.rom", "disk": "probe.img", "iso": "probe.iso"}
+_FILES = {"rom": "probe.rom", "disk": "probe.img", "iso": "probe.iso", "linux": "probe.linux"}
 
 IDE_DISKS = 4
 
 
-def image(kind: Literal["rom", "disk", "iso"]) -> Path:
+def image(kind: Literal["rom", "disk", "iso", "linux"]) -> Path:
     """Return the image to boot as firmware (``rom``), as disk, floppy or kernel (``disk``), or as CD.
+
+    ``linux`` is the first process of a Linux guest.
 
     :raise FileNotFoundError: if the images have not been built; the message says how.
     """

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The first serial port, with polled output. */
 #include "console.h"
 
 #define COM1 0x3f8
@@ -9,9 +10,6 @@
 #define LINE_STATUS (COM1 + 5)
 #define DATA_READY 0x01
 #define TRANSMITTER_EMPTY 0x20
-
-static char reply[256];
-static u32 reply_length;
 
 void console_start(void)
 {
@@ -36,46 +34,8 @@ static void put(char c)
     outb(COM1, (u8)c);
 }
 
-void console_print(const char *text)
+void console_write(const char *bytes, u32 count)
 {
-    while (*text)
-        put(*text++);
-}
-
-void reply_begin(void) { reply_length = 0; }
-
-void reply_char(char c)
-{
-    if (reply_length < sizeof reply)
-        reply[reply_length++] = c;
-}
-
-void reply_text(const char *text)
-{
-    while (*text)
-        reply_char(*text++);
-}
-
-void reply_decimal(u32 value)
-{
-    char digits[10];
-    int count = 0;
-    do
-        digits[count++] = (char)('0' + value % 10);
-    while (value /= 10);
-    while (count)
-        reply_char(digits[--count]);
-}
-
-void reply_hex(u32 value)
-{
-    for (int shift = 28; shift >= 0; shift -= 4)
-        reply_char("0123456789abcdef"[value >> shift & 15]);
-}
-
-void reply_send(void)
-{
-    for (u32 i = 0; i < reply_length; i++)
-        put(reply[i]);
-    put('\n');
+    while (count--)
+        put(*bytes++);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The first serial port: polled output, and a reply that is put together before it is sent. */
+/* The console, and a reply that is put together before it is sent. */
 #ifndef CONSOLE_H
 #define CONSOLE_H
 
@@ -8,6 +8,7 @@
 void console_start(void);
 int console_ready(void); /* whether a byte has arrived */
 char console_read(void);
+void console_write(const char *bytes, u32 count);
 void console_print(const char *text);
 
 void reply_begin(void);

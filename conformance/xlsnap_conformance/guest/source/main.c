@@ -15,6 +15,7 @@
 
 volatile u32 timer_ticks;
 char boot_path;
+u32 *const memory = (u32 *)0x40000; /* link.ld keeps it free */
 
 /* In start.S. */
 void on_timer(void);

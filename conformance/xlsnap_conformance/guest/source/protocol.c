@@ -12,9 +12,6 @@
 #define MAX_WORDS 6
 #define START_OF_REQUEST 0x15
 
-#define MEMORY_PATTERN ((u32 *)0x40000)
-#define MEMORY_PATTERN_BYTES 0x40000u
-
 static char line[LINE_BYTES];
 static u32 line_length;
 static char *words[MAX_WORDS]; /* id, command, arguments */
@@ -243,7 +240,7 @@ static void do_fill(void)
         fail("number", 0);
         return;
     }
-    for (u32 *word = MEMORY_PATTERN; word < MEMORY_PATTERN + MEMORY_PATTERN_BYTES / 4; word++)
+    for (u32 *word = memory; word < memory + MEMORY_BYTES / 4; word++)
         *word = value = value * 1664525u + 1013904223u;
     ok();
 }
@@ -251,7 +248,7 @@ static void do_fill(void)
 static void do_memory_sum(void)
 {
     reply_text("ok ");
-    reply_hex(fnv(FNV_START, MEMORY_PATTERN, MEMORY_PATTERN_BYTES));
+    reply_hex(fnv(FNV_START, memory, MEMORY_BYTES));
 }
 
 static void do_info(void)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from ...guest import image
 from . import contents, cpio, debs, kernel
 from .cache import Kept, digest_of, key
 from .packages import XEN, Apt, Package
@@ -54,6 +55,16 @@ class Built:
     def guest_kernel(self) -> Path:
         """Kernel of PV and PVH guests, not packed."""
         return self.directory / "vmlinux-guest"
+
+    @property
+    def guest_image(self) -> Path:
+        """The same kernel as bzImage."""
+        return self.directory / "vmlinuz-guest"
+
+    @property
+    def guest_ramdisk(self) -> Path:
+        """The probe guest as initial ramdisk."""
+        return self.directory / "probe.cpio"
 
     @property
     def packages(self) -> list[str]:
@@ -116,17 +127,23 @@ class Builder:
         self._tell("assembling", 0, 0)
         with self._kept.new(name) as directory:
             built = Built(directory)
-            release, image = contents.kernel_of(tree, cloud=False)
-            _, guest_image = contents.kernel_of(tree, cloud=True)
+            release, dom0_image = contents.kernel_of(tree, cloud=False)
+            guest_release, guest_image = contents.kernel_of(tree, cloud=True)
             hypervisor = gzip.decompress(tree[f"boot/xen-{XEN}-amd64.gz"].data)
             built.hypervisor.write_bytes(hypervisor)
-            built.kernel.write_bytes(kernel.vmlinux(image))
+            built.kernel.write_bytes(kernel.vmlinux(dom0_image))
             guest_kernel = kernel.vmlinux(guest_image)
             built.guest_kernel.write_bytes(guest_kernel)
+            built.guest_image.write_bytes(guest_image)
+            with built.guest_ramdisk.open("wb") as output:
+                cpio.write(contents.probe(tree, guest_release, image("linux").read_bytes()), output)
             overlay = {
                 "init": cpio.file((OVERLAY / "init").read_bytes(), 0o755),
                 "opt/agent.py": cpio.file((OVERLAY / "agent.py").read_bytes()),
                 f"{contents.GUEST}/vmlinux": cpio.file(guest_kernel),
+                f"{contents.GUEST}/probe.cpio": cpio.file(built.guest_ramdisk.read_bytes()),
+                f"{contents.GUEST}/probe.img": cpio.file(image("disk").read_bytes()),
+                f"{contents.GUEST}/probe.iso": cpio.file(image("iso").read_bytes()),
             }
             with built.ramdisk.open("wb") as output:
                 cpio.write(contents.dom0(tree, release, overlay), output)
@@ -137,4 +154,5 @@ class Builder:
 
 def our_part() -> str:
     """Return a hash over our own files that decide what a host is."""
-    return digest_of([*(HERE / name for name in _DECIDING), *sorted(OVERLAY.iterdir())])
+    guests = [image("linux"), image("disk"), image("iso")]
+    return digest_of([*(HERE / name for name in _DECIDING), *sorted(OVERLAY.iterdir()), *guests])

@@ -103,6 +103,14 @@ def dom0(packages: Tree, release: str, overlay: Tree) -> Tree:
     return tree | overlay
 
 
+def probe(packages: Tree, release: str, program: bytes) -> Tree:
+    """Return the file system of a probe guest: our program, and the one module that its kernel lacks."""
+    paths = module_paths(packages, release, GUEST_MODULES)
+    tree: Tree = {"init": cpio.file(program, 0o755), "dev/console": cpio.character_device(5, 1)}
+    tree |= {"sys": cpio.directory(), "proc": cpio.directory()}
+    return tree | {posixpath.basename(path): packages[path] for path in paths}
+
+
 def _of_python(path: str) -> bool:
     if not path.startswith(f"{PYTHON}/"):
         return False
