@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from xlsnap import executor, names, plan, steps, store
+from xlsnap.chain import present_images
 from xlsnap.domain import RunState
-from xlsnap.errors import DiskChoiceError
+from xlsnap.errors import DiskChoiceError, NameTakenError
 from xlsnap.qemu import QemuHost
 from xlsnap.steps import Plan, PlannedStep
 from xlsnap.toolstack import Toolstack
@@ -26,6 +27,27 @@ def duplicate_name_accepted() -> None:
         if request.name in {snapshot.name for snapshot in self.snapshot_list(ref)}:
             await self.snapshot_delete(ref, request.name)
         return await original(self, ref, request, **kwargs)
+
+    wrap(Toolstack, "snapshot_create", create)
+
+
+@mutant(
+    "XLS-FAIL-001",
+    bug="Incus #3188: what should prevent an operation is looked at after it was committed",
+    test="duplicate-name",
+)
+def refused_too_late() -> None:
+    """A name that is taken is refused when the disks have been snapshotted already."""
+
+    async def create(original: Any, self: Toolstack, ref: str, request: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, ref, request, **kwargs)
+        except NameTakenError:
+            async with self.operating(self.resolve(ref).uuid) as run:
+                images = present_images(run.record.config).values()
+                qcow2 = tuple(image for image in images if image.format == "qcow2")
+                await run.perform(steps.TakeDiskSnapshots(name=f"{request.name}-again", disks=qcow2))
+            raise
 
     wrap(Toolstack, "snapshot_create", create)
 

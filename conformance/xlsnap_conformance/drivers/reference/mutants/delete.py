@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+import struct
+from typing import Any, BinaryIO
 
 from xlsnap import steps
+from xlsnap.chain import present_images
 from xlsnap.errors import DomainStateError, SnapshotDamagedError, UnknownSnapshotError
 from xlsnap.steps import PlannedStep
 from xlsnap.toolstack import Toolstack
@@ -24,6 +26,41 @@ def tag_left_after_delete() -> None:
         return [step for step in planned if step not in drops[-1:]]
 
     edit_steps("plan_delete", keep_last)
+
+
+@mutant(
+    "XLS-MODEL-002",
+    bug="QEMU e976c6a1: a reference count is lowered before the table that names the cluster",
+    test="stopped-domain",
+)
+def used_cluster_counts_as_free() -> None:
+    """After a delete from a stopped domain's image a cluster that is in use counts as free."""
+
+    async def delete(original: Any, self: Toolstack, ref: str, name: str, **kwargs: Any) -> Any:
+        record = self.resolve(ref)
+        warnings = await original(self, ref, name, **kwargs)
+        if not self.host.is_active(record):
+            for image in present_images(record.config).values():
+                if image.format == "qcow2":
+                    _free_last_cluster(image.path)
+        return warnings
+
+    wrap(Toolstack, "snapshot_delete", delete)
+
+
+def _free_last_cluster(path: str) -> None:
+    """Let the last cluster that has a reference lose it (QEMU's docs/interop/qcow2.txt, 64 KiB clusters)."""
+    with open(path, "r+b") as file:
+        (table,) = struct.unpack(">Q", _read(file, 48, 8))
+        (block,) = struct.unpack(">Q", _read(file, table, 8))
+        counts = struct.unpack(">32768H", _read(file, block, 65536))
+        file.seek(block + 2 * max(index for index, count in enumerate(counts) if count))
+        file.write(b"\0\0")
+
+
+def _read(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)
 
 
 @mutant("XLS-DELETE-003")
