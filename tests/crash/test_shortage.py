@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fork_server import ForkServer
-from laboratory import Laboratory
+from fork_server import ForkServer, Outcome
+from laboratory import Laboratory, Verdict
+from mutants import failed_merge_loses_the_upper
 from scenarios import Scenario
 from shortage import PRIVATE_MOUNTS, break_disk, fill, make_space, mount_small, run_state
 from world import KINDS, perform, put_back
@@ -50,24 +51,31 @@ def test_no_space(
     server, directory = small
     lab = laboratory(Scenario(operation, kind, 2), server=server, directory=directory)
     failed = 0
-    for free in range(0, LIMIT_BYTES, STEP_BYTES // every_round):
+    for verdict in with_more_space(lab, directory, STEP_BYTES // every_round):
+        assert verdict.complaint is None, verdict.complaint
+        failed += verdict.stage != "new"
+    assert verdict.stage == "new", f"{LIMIT_BYTES} bytes are not enough"
+    assert failed, "it never fails"
+
+
+def with_more_space(lab: Laboratory, directory: Path, step: int) -> Iterator[Verdict]:
+    """Try an operation with more and more bytes free, until it succeeds; yield what is found each time."""
+    for free in range(0, LIMIT_BYTES, step):
         lab.put_back()
-        server.call(fill, directory, free).unwrap()
-        outcome = server.call(perform, lab.world, lab.operation)
-        state = server.call(run_state, lab.world).unwrap()
-        server.call(make_space, directory).unwrap()
+        lab.server.call(fill, directory, free).unwrap()
+        outcome = lab.server.call(perform, lab.world, lab.operation, prepare=lab.prepare)
+        state = lab.server.call(run_state, lab.world).unwrap()
+        lab.server.call(make_space, directory).unwrap()
         verdict = lab.verdict(outcome)
+        complaint = verdict.complaint
+        if complaint is None and verdict.stage != "new" and state is not RunState.RUNNING:
+            complaint = f"the guest is {state}"
+        if complaint is None and outcome.failure is not None and outcome.failure.exit_code != 4:
+            complaint = "not a HostError"
         where = f"{free} bytes free: {outcome.failure or 'success'}"
-        assert verdict.complaint is None, f"{where}: {verdict.complaint}"
+        yield Verdict(verdict.stage, complaint and f"{where}: {complaint}")
         if verdict.stage == "new":
             break
-        failed += 1
-        assert state is RunState.RUNNING, f"{where}: the guest is {state}"
-        if outcome.failure is not None:
-            assert outcome.failure.exit_code == 4, f"{where}: not a HostError"
-    else:
-        pytest.fail(f"{LIMIT_BYTES} bytes are not enough")
-    assert failed, "it never fails"
 
 
 @pytest.mark.parametrize("event", DISK_EVENTS)
@@ -78,10 +86,35 @@ def test_a_disk_that_cannot_be_written(
 ) -> None:
     """Clusters may be lost then, which is harmless; nothing else."""
     lab = laboratory(Scenario(operation, "internal", 2))
+    outcome, verdict = with_a_broken_disk(lab, vdev, event)
+    assert operation != "create" or outcome.failure is not None, "the disk did not fail"
+    assert verdict.complaint is None, f"{outcome.failure or 'success'}: {verdict.complaint}"
+
+
+MERGE = Scenario("delete-first", "external", 2)
+
+
+@pytest.mark.parametrize("vdev", ["hda", "xvda"])
+def test_a_merge_into_an_image_that_cannot_be_written(
+    vdev: str, laboratory: Callable[..., Laboratory]
+) -> None:
+    """The snapshot is gone, both images stay, and the next deletion merges them."""
+    outcome, verdict = with_a_broken_disk(laboratory(MERGE), vdev, "pwritev")
+    assert verdict.complaint is None, f"{outcome.failure or 'success'}: {verdict.complaint}"
+    assert outcome.failure is None
+    assert verdict.stage not in ("old", "new"), "the merge did not fail"
+
+
+def test_a_failed_merge_that_loses_an_image_is_caught(laboratory: Callable[..., Laboratory]) -> None:
+    lab = laboratory(MERGE, prepare=[failed_merge_loses_the_upper])
+    _, verdict = with_a_broken_disk(lab, "hda", "pwritev")
+    assert verdict.complaint is not None, "it goes unnoticed"
+
+
+def with_a_broken_disk(lab: Laboratory, vdev: str, event: str) -> tuple[Outcome, Verdict]:
+    """Carry the operation out while one access to a disk's first image fails."""
     breaking = partial(break_disk, f"{vdev}.qcow2", event)
     lab.server.call(put_back, lab.world, prepare=[breaking]).unwrap()
-    outcome = lab.server.call(perform, lab.world, lab.operation)
+    outcome = lab.server.call(perform, lab.world, lab.operation, prepare=lab.prepare)
     assert lab.server.call(run_state, lab.world).unwrap() is RunState.RUNNING
-    assert operation != "create" or outcome.failure is not None, "the disk did not fail"
-    verdict = lab.verdict(outcome, disk_failed=True)
-    assert verdict.complaint is None, f"{outcome.failure or 'success'}: {verdict.complaint}"
+    return outcome, lab.verdict(outcome, disk_failed=True)

@@ -96,6 +96,21 @@ def locks_hold_nobody() -> None:
     _replace(Store, "locked", locked)
 
 
+def failed_merge_loses_the_upper() -> None:
+    """The upper of two images is removed also when its merge has failed."""
+    whole = Executor._undo
+
+    async def undo(run: Executor, plan: Plan, taken: int, error: BaseException) -> bool:
+        complete = await whole(run, plan, taken, error)
+        if plan.operation == "merge":
+            for step in plan.steps:
+                if isinstance(step.do, do.RemoveImages):
+                    await run.perform(step.do)
+        return complete
+
+    _replace(Executor, "_undo", undo)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A mutant, and where it is caught: an operation, who is killed, and at which events (by beginning)."""

@@ -93,7 +93,7 @@ def judge_together(world: World, allowed: dict[str, Observation]) -> None:
 
     :raise Violation: if it is not.
     """
-    match(observe(world), allowed, guest_died=False)
+    match(observe(world), allowed)
     check_nothing(remains(world))
 
     async def reverts(toolstack: Toolstack) -> None:

@@ -67,11 +67,16 @@ async def examine(
     allowed = {
         name: state for name, state in survey.stages.items() if name != "old" or not aftermath.succeeded
     }
-    stage = match(await look(toolstack, world), allowed, guest_died=aftermath.guest_died)
+    stage = match(
+        await look(toolstack, world),
+        allowed,
+        guest_died=aftermath.guest_died,
+        disk_failed=aftermath.disk_failed,
+    )
     check_nothing(remains(world))
     if aftermath.wrote_late:
         check_nothing(wrong_fate(operation.method, await late_words(toolstack, world)))
-    await retry(toolstack, world, operation, survey, stage)
+    await retry(toolstack, world, operation, survey, stage, disk_failed=aftermath.disk_failed)
     for snapshot in toolstack.snapshot_list(DOMAIN):
         word = HISTORY.get(snapshot.name, PRESENT)
         memory_lost = aftermath.guest_died and snapshot.name not in HISTORY
@@ -110,7 +115,13 @@ def _lacks(snapshot: DomainSnapshot, images: Mapping[str, Mapping[str, Any]]) ->
             yield f"disk {disk.device} does not hold it"
 
 
-def match(seen: Observation, stages: Mapping[str, Observation], *, guest_died: bool) -> str:
+def match(
+    seen: Observation,
+    stages: Mapping[str, Observation],
+    *,
+    guest_died: bool = False,
+    disk_failed: bool = False,
+) -> str:
     """Return the name of the stage that a state is.
 
     :raise Violation: if it is none; it says what differs from the stage that is the most like it.
@@ -121,7 +132,9 @@ def match(seen: Observation, stages: Mapping[str, Observation], *, guest_died: b
     for name, state in states:
         if seen == state:
             return name
-    if guest_died and _is_partly_merged(seen, [state for name, state in states if name != "old"]):
+    if (guest_died or disk_failed) and _is_partly_merged(
+        seen, [state for name, state in states if name != "old"]
+    ):
         return "partly merged"
     name, differences = min(
         ((name, list(seen.differences(state))) for name, state in states), key=lambda item: len(item[1])
@@ -132,15 +145,24 @@ def match(seen: Observation, stages: Mapping[str, Observation], *, guest_died: b
 def _is_partly_merged(seen: Observation, states: Iterable[Observation]) -> bool:
     """Say whether each disk for itself is in one of the states.
 
-    Where a guest dies while one disk's images are merged, those of others may be merged all the same; and an
-    image may lie over another one already, because QEMU has come so far. The next merge does it again.
+    Where a guest dies while one disk's images are merged, or that disk fails, those of others may be merged
+    all the same; and an image may lie over another one already, because QEMU has come so far. The next merge
+    does it again.
     """
     states = [state.without_backing() for state in states]
     seen = seen.without_backing()
     return all(any(seen.of_disk(vdev) == state.of_disk(vdev) for state in states) for vdev in DISKS)
 
 
-async def retry(toolstack: Toolstack, world: World, operation: Operation, survey: Survey, stage: str) -> None:
+async def retry(
+    toolstack: Toolstack,
+    world: World,
+    operation: Operation,
+    survey: Survey,
+    stage: str,
+    *,
+    disk_failed: bool = False,
+) -> None:
     """Do the operation again: it must succeed if it had no effect, and must do no harm if it had."""
     new = survey.stages["new"]
     allowed = {name: state for name, state in survey.stages.items() if name != "old"}
@@ -159,7 +181,7 @@ async def retry(toolstack: Toolstack, world: World, operation: Operation, survey
         with contextlib.suppress(XlsnapError):  # such as that the name is taken
             await operation(toolstack)
     try:
-        match(await look(toolstack, world), allowed, guest_died=stopped)
+        match(await look(toolstack, world), allowed, guest_died=stopped, disk_failed=disk_failed)
     except Violation as violation:
         raise Violation(f"after trying again: {violation}") from violation
 

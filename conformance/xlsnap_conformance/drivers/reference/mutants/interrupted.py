@@ -5,9 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from xlsnap import steps
-from xlsnap.executor import Executor
-from xlsnap.steps import Plan
 from xlsnap.toolstack import Toolstack
 
 from .catalogue import elsewhere, mutant, wrap
@@ -67,6 +64,13 @@ elsewhere(
     judge="tests/crash/test_two_at_once.py::test_operations_without_locks_are_caught",
     description="Two operations on one domain do not wait for each other.",
 )
+elsewhere(
+    "failed-merge-loses-the-upper",
+    "XLS-DELETE-015",
+    judge="tests/crash/test_shortage.py::test_a_failed_merge_that_loses_an_image_is_caught",
+    description="The upper of two images is removed also when its merge has failed.",
+    bug="vdsm #352: a merge fails for lack of space",
+)
 
 
 @mutant("XLS-LIST-010")
@@ -79,18 +83,3 @@ def list_waits() -> None:
             return original(self, ref)
 
     wrap(Toolstack, "snapshot_list", listed)
-
-
-@mutant("XLS-DELETE-015", bug="vdsm #352: a merge fails for lack of space")
-def failed_merge_loses_the_upper() -> None:
-    """The upper of two images is removed also when its merge has failed."""
-
-    async def undo(original: Any, self: Executor, plan: Plan, *args: Any) -> Any:
-        complete = await original(self, plan, *args)
-        if plan.operation == "merge":
-            for step in plan.steps:
-                if isinstance(step.do, steps.RemoveImages):
-                    await self.perform(step.do)
-        return complete
-
-    wrap(Executor, "_undo", undo)
