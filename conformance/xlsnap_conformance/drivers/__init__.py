@@ -11,6 +11,7 @@ from ..failures import HarnessError
 
 BUILT_IN: dict[str, tuple[str, ...]] = {
     "reference": (sys.executable, "-m", "xlsnap_conformance.drivers.reference"),
+    "xl": (sys.executable, "-m", "xlsnap_conformance.drivers.xl"),
     "virsh": (sys.executable, "-m", "xlsnap_conformance.drivers.virsh"),
 }
 """Drivers that come with the kit: name to command. Options may follow the name."""

@@ -45,7 +45,10 @@ class Refused(Exception):
 
 
 class Plug(Protocol):
-    """What `serve` needs of a driver; beside this it has a method for each verb that it knows."""
+    """What `serve` needs of a driver; beside this it has a method for each verb that it knows.
+
+    It may have a ``time_scale`` too: see `protocol.HelloResult`.
+    """
 
     implementation: str
     version: str
@@ -110,6 +113,7 @@ def _result(plug: Plug, name: str, arguments: msgspec.Raw) -> p.Result:
             version=plug.version,
             edition=plug.edition,
             capabilities=plug.capabilities,
+            time_scale=getattr(plug, "time_scale", 1.0),
         )
     verb, method = p.VERBS.get(name), getattr(plug, name, None)
     if verb is None or method is None:

@@ -10,7 +10,8 @@ from xlsnap.errors import XlsnapError
 from xlsnap.hosts import CHOICES, choose
 
 from ...protocol import CAPABILITIES
-from . import machines, mutants
+from ..linux import KINDS
+from . import mutants
 from .server import ReferenceDriver, serve
 
 
@@ -41,7 +42,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--guest",
-        choices=machines.LINUX,
+        choices=KINDS,
         default="pv",
         metavar="KIND",
         help="kind of the domains on Xen: pv (the default), pvh or hvm",
