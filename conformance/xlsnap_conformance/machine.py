@@ -30,23 +30,26 @@ from .trace import SCRATCH, DiskOf, DomainOf, Step
 
 SHAPES: dict[str, DomainOf] = {
     "one-disk": DomainOf(disks=(DiskOf(vdev="hda"),)),
-    "two-disks": DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="xvda"))),
+    "two-disks": DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="xvde"))),
     "read-only-disks": DomainOf(
         disks=(
             DiskOf(vdev="hda"),
-            DiskOf(vdev="xvda", readonly=True),
+            DiskOf(vdev="xvde", readonly=True),
             DiskOf(vdev="hdc", format="raw", cdrom=True),
         )
     ),
     "raw-disk": DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="hdb", format="raw"))),
 }
-"""Domains that scenarios with internal snapshots are generated for."""
+"""Domains that scenarios with internal snapshots are generated for.
+
+Beside hda to hdd they have disks from xvde on: a PV guest of Xen calls hda xvda.
+"""
 
 EXTERNAL_SHAPES: dict[str, tuple[DomainOf, *tuple[str, ...]]] = {
     "external": (DomainOf(disks=(DiskOf(vdev="hda"),)), "external"),
-    "external-raw": (DomainOf(disks=(DiskOf(vdev="hda", format="raw"), DiskOf(vdev="xvda"))), "external"),
+    "external-raw": (DomainOf(disks=(DiskOf(vdev="hda", format="raw"), DiskOf(vdev="xvde"))), "external"),
     "mixed": (
-        DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="hdb", format="raw"), DiskOf(vdev="xvda"))),
+        DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="hdb", format="raw"), DiskOf(vdev="xvde"))),
         *("external", "mixed"),
     ),
 }

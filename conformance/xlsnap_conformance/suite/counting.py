@@ -14,7 +14,7 @@ from xlsnap_conformance.live import LiveDomain
 from xlsnap_conformance.scenario import Scenario
 from xlsnap_conformance.trace import DiskOf, DomainOf
 
-TWO_DISKS = DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="xvda")))
+TWO_DISKS = DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="xvde")))
 
 ROUNDS = 3
 SECTOR = 5

@@ -99,7 +99,7 @@ def test_mixed_disks_and_memory_are_of_one_instant(new_scenario: NewScenario, ne
     for capability in ("memory", "external", "mixed", "revert", "external-revert", "delete"):
         need(capability)
     scenario = new_scenario(TWO_DISKS)
-    disks = (DiskChoice(vdev="hda"), DiskChoice(vdev="xvda", type="external"))
+    disks = (DiskChoice(vdev="hda"), DiskChoice(vdev="xvde", type="external"))
     request = p.SnapshotCreate(domain=scenario.domain.name, disks=disks)
     tell(counters_agree(scenario, request, "XLS-CREATE-030"))
 

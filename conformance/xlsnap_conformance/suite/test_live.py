@@ -45,7 +45,7 @@ def test_live_memory_and_disks_are_of_one_instant(
     scenario = new_scenario(msgspec.structs.replace(TWO_DISKS, memory_mib=MEMORY_MIB))
     disks = tuple(
         DiskChoice(vdev=vdev, type="external" if type == "external" else "internal")
-        for vdev, type in zip(("hda", "xvda"), types, strict=True)
+        for vdev, type in zip(("hda", "xvde"), types, strict=True)
     )
     request = p.SnapshotCreate(domain=scenario.domain.name, disks=disks, live=True)
     tell(counters_agree(scenario, request, "XLS-LIVE-001"))
