@@ -31,6 +31,7 @@ needs='
     objcopy             required  binutils         binutils              binutils     binutils
     Python              required  python3-venv     python3               python311    python
     stdio.h             optional  libc6-dev        glibc-devel           glibc-devel  glibc
+    jq                  optional  jq               jq                    jq           jq
     libxlutil.h         optional  libxen-dev       xen-devel             xen-devel    -
 '
 
@@ -169,7 +170,7 @@ install_packages() {
     if echo "$lacking" | grep -q ' required '; then
         give_up "${obstacle:-apt-get did not provide it.}"
     elif [ -n "$lacking" ]; then
-        say "without $(echo "$lacking" | described): the comparison of the grammars with libxlu will be skipped."
+        say "without $(echo "$lacking" | described): the tests that need it will be skipped."
     fi
 }
 
