@@ -12,19 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import hypothesis
-from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import strategies as st
-from hypothesis.errors import Flaky
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from . import trace as do
-from .failures import ConformanceFailure, HarnessError
+from .failures import ConformanceFailure
 from .model import ACTIVE, World, possible
-from .profiles import Effort
 from .protocol import DiskChoice
 from .scenario import Scenario, wanted
-from .shrink import shrink
 from .subject import Subject
 from .trace import SCRATCH, DiskOf, DomainOf, Step
 
@@ -55,13 +50,6 @@ EXTERNAL_SHAPES: dict[str, tuple[DomainOf, *tuple[str, ...]]] = {
 }
 """Domains for scenarios with external snapshots, and the capabilities that those need beyond core."""
 
-EFFORTS: dict[Effort, tuple[int, int]] = {
-    Effort.QUICK: (2, 15),
-    Effort.NORMAL: (8, 30),
-    Effort.DEEP: (60, 60),
-}
-"""Number of scenarios for each shape, and of actions in each."""
-
 # Names that have been taken for something else: internal ids, options' values, files, other encodings.
 GOOD_NAMES = ("1", "2", "3", "base", "a b", "yes", "base.save", "schnee-☃", "$HOME", "'\"", "d.1", "a%20b")
 BAD_NAMES = ("", ".", "..", "a/b", "-n", "a\nb", "é" * 101, "\x7f")
@@ -75,9 +63,18 @@ MAX_SNAPSHOTS = 8
 class SnapshotMachine(RuleBasedStateMachine):
     """Draws and plays steps on one domain."""
 
-    def __init__(self, subject: Subject, domain: DomainOf, title: str, *able: str) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        domain: DomainOf,
+        title: str,
+        *able: str,
+        is_known: Callable[[ConformanceFailure], bool] = lambda failure: False,
+    ) -> None:
         super().__init__()
         self.able = able
+        self.is_known = is_known
+        self.known_failure: ConformanceFailure | None = None
         self.failed = False
         self.counter = 0
         self.scenario = Scenario(subject, domain, title=title, thorough=False)
@@ -93,11 +90,21 @@ class SnapshotMachine(RuleBasedStateMachine):
         return self.scenario.world
 
     def play(self, step: Step) -> None:
-        """Play a step, unless the implementation does not claim to be able to; remember if it failed."""
+        """Play a step, unless the implementation does not claim to be able to; remember if it failed.
+
+        At a failure that is known the scenario ends: nothing more is played.
+        """
+        if self.known_failure is not None:
+            return
         if not wanted(self.world, step) <= self.scenario.subject.capabilities:
             return
         try:
             self.scenario.play(step)
+        except ConformanceFailure as failure:
+            self.failed = True
+            if not self.is_known(failure):
+                raise
+            self.known_failure = failure
         except BaseException:
             self.failed = True
             raise
@@ -107,6 +114,10 @@ class SnapshotMachine(RuleBasedStateMachine):
         try:
             if not self.failed:
                 self.scenario.finish()
+        except ConformanceFailure as failure:
+            if not self.is_known(failure):
+                raise
+            self.known_failure = failure
         finally:
             self.scenario.close()
 
@@ -171,6 +182,8 @@ class SnapshotMachine(RuleBasedStateMachine):
         One rule for all: Hypothesis would leave out some of several rules in each scenario, which is good for
         thousands of scenarios and bad for the few that real domains allow.
         """
+        if self.known_failure is not None:
+            return
         possible_now = [action for action in ACTIONS if action.makes_sense(self.world)]
         # Deletes are what merges images: where there are overlays they come more often.
         more = 3 if "external" in self.able else 0
@@ -336,42 +349,3 @@ _BAD_REQUESTS: dict[str, Callable[[SnapshotMachine, Any], Step | None]] = {
     "memory path unwritable": _unwritable_memory,
     "unknown snapshot": _unknown,
 }
-
-
-def search(subject: Subject, shape: str, *, seed: int, effort: Effort) -> int:
-    """Generate scenarios for a domain of this shape; return the number of observations that were compared.
-
-    :param seed: the same seed gives the same scenarios.
-    :raise ConformanceFailure: with the shrunk trace of the first failure.
-    """
-    examples, steps = EFFORTS[effort]
-    checks = 0
-    domain, *able = EXTERNAL_SHAPES.get(shape) or (SHAPES[shape],)
-
-    class Machine(SnapshotMachine):
-        def __init__(self) -> None:
-            super().__init__(subject, domain, f"generated, {shape}, seed {seed}", *able)
-
-        def teardown(self) -> None:
-            nonlocal checks
-            super().teardown()
-            checks += self.scenario.checks
-
-    chosen = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        phases=(Phase.generate,),  # `shrink` needs far fewer domains than Hypothesis's shrinking
-        report_multiple_bugs=False,
-        print_blob=False,
-        verbosity=Verbosity.quiet,
-        suppress_health_check=list(HealthCheck),
-    )
-    try:
-        run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=chosen)
-    except ConformanceFailure as failure:
-        raise shrink(failure, subject) from None
-    except Flaky as error:
-        raise HarnessError(f"a failure could not be repeated: {error}") from error
-    return checks

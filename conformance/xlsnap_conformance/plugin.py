@@ -21,11 +21,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from . import known
 from .clauses import load_clauses
+from .failures import ConformanceFailure, HarnessError
 from .profiles import Profile, available
 from .report import outcome
 from .report.text import directory_names, encodable
 from .results import Implementation, Status
+from .script import dialect_of
 
 MARKER = "clauses"
 
@@ -37,7 +40,7 @@ class RunContext:
     ``seed`` is the same in all workers. ``worker`` is "main", or xdist's name of the process ("gw0").
     The fixture that starts the driver sets ``implementation`` to the driver's reply to ``hello``, ``root`` to
     the directory of this worker, which reports call ``$ROOT``, and ``log`` to a function that returns the end
-    of what the driver wrote to its standard error.
+    of what the driver wrote to its standard error. ``known`` is what is known to fail.
     """
 
     driver: str
@@ -47,7 +50,14 @@ class RunContext:
     implementation: Implementation | None = None
     root: Path | None = None
     log: Callable[[], str] | None = None
+    known: known.Known = field(default_factory=known.Known)
     _broken_setups: list[tuple[BaseException, str]] = field(default_factory=list)
+
+    def is_known(self, test: str) -> Callable[[ConformanceFailure], bool]:
+        """Return a function that says of a failure of a test whether it is known."""
+        return lambda failure: self.known.expects(
+            test, failure.clause_ids, failure.summary, self.implementation
+        )
 
     def blocked_by(self, error: BaseException, test: str) -> str | None:
         """Return the test whose set-up failed with this very exception before ``test``; None for the first.
@@ -78,6 +88,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--xlsnap-seed", type=int, default=None, help="seed of the generated scenarios (random)")
     group.addoption("--clause", action="append", default=[], metavar="ID", help="only tests of this clause")
     group.addoption("--report", type=Path, default=None, metavar="DIR", help="write reports to DIR")
+    group.addoption("--expectations", type=Path, metavar="FILE", help="TOML file of what is known to fail")
+    group.addoption("--update-expectations", action="store_true", help="rewrite that file from this run")
     group.addoption("--strict-should", action="store_true", help="let SHOULD clauses count like MUST clauses")
 
 
@@ -89,6 +101,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, settle profile and seed, and begin the report in the process that leads."""
     config.addinivalue_line(
         "markers", f"{MARKER}(*ids): clauses of the specification that the test can break"
+    )
+    config.addinivalue_line(
+        "markers", "needs(*capabilities): what an implementation must claim for the test to make sense"
     )
     clauses = load_clauses()
     profiles = available({name for clause in clauses.values() for name in clause.profiles})
@@ -105,12 +120,28 @@ def pytest_configure(config: pytest.Config) -> None:
         profile=profiles[name],
         seed=random.SystemRandom().randrange(2**32) if seed is None else seed,
         worker=worker.get("workerid", "main"),
+        known=_known(config),
     )
     config.stash[RUN] = context
     if not _is_worker(config) and not config.option.collectonly:
         from .report.recorder import Recorder
 
         config.pluginmanager.register(Recorder(config, context, clauses), "xlsnap-recorder")
+
+
+def _known(config: pytest.Config) -> known.Known:
+    file: Path | None = config.getoption("--expectations")
+    updating = config.getoption("--update-expectations")
+    if file is None:
+        if updating:
+            raise pytest.UsageError("--update-expectations needs --expectations FILE")
+        return known.Known()
+    if updating and not file.exists():
+        return known.Known()
+    try:
+        return known.load(file)
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -192,6 +223,7 @@ def pytest_runtest_makereport(
             log=context.log() if context.log and error is not None else "",
             traceback=report.longreprtext if status is Status.HARNESS_ERROR else "",
             names=directory_names(context.root),
+            dialect=dialect_of(context.driver),
         )
     except Exception as failure:  # whatever a driver has sent must not end the run
         result = outcome.unreportable(item.nodeid, clause_ids(item), failure)

@@ -23,21 +23,32 @@ DEFAULT_SECONDS = 60.0
 
 
 def shrink(
-    failure: ConformanceFailure, subject: Subject, *, seconds: float = DEFAULT_SECONDS
+    failure: ConformanceFailure,
+    subject: Subject,
+    *,
+    seconds: float = DEFAULT_SECONDS,
+    is_known: Callable[[ConformanceFailure], bool] = lambda failure: False,
 ) -> ConformanceFailure:
     """Return a failure that breaks one of the same clauses, by as small a trace as is found within `seconds`.
 
-    The result is `failure` itself if nothing smaller fails so.
+    The result is `failure` itself if nothing smaller fails so. One that `is_known` is no result.
     """
-    search = _Search(failure, subject, time.monotonic() + seconds)
+    search = _Search(failure, subject, time.monotonic() + seconds, is_known)
     while search.improve(_fewer_steps) or search.improve(_fewer_disks) or search.improve(_plainer_steps):
         pass
     return search.best
 
 
 class _Search:
-    def __init__(self, failure: ConformanceFailure, subject: Subject, end: float) -> None:
+    def __init__(
+        self,
+        failure: ConformanceFailure,
+        subject: Subject,
+        end: float,
+        is_known: Callable[[ConformanceFailure], bool],
+    ) -> None:
         self.best = failure
+        self.is_known = is_known
         self.clause_ids = frozenset(failure.clause_ids)
         self.subject = subject
         self.end = end
@@ -63,7 +74,7 @@ class _Search:
         try:
             replay(candidate, self.subject)
         except ConformanceFailure as failure:
-            if set(failure.clause_ids) & self.clause_ids:
+            if set(failure.clause_ids) & self.clause_ids and not self.is_known(failure):
                 self.best = failure
                 return True
         except HarnessError:

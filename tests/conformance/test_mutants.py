@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from xlsnap.qemu.background import live_problem
-from xlsnap_conformance import machine, suite
+from xlsnap_conformance import suite
 from xlsnap_conformance.clauses import load_clauses
 from xlsnap_conformance.coverage import clauses_of, is_of_metadata
 from xlsnap_conformance.drivers.reference.mutants import CATALOGUE
@@ -24,6 +24,7 @@ from xlsnap_conformance.fence import Fence
 from xlsnap_conformance.links import Missing, load_debt
 from xlsnap_conformance.profiles import Effort
 from xlsnap_conformance.scenario import replay
+from xlsnap_conformance.search import search
 from xlsnap_conformance.shrink import shrink
 from xlsnap_conformance.subject import Subject
 from xlsnap_conformance.trace import Trace, load
@@ -145,10 +146,10 @@ def test_generated_scenarios_find_a_mutant_and_shrink_it(
 ) -> None:
     name = "wrong-memory-after-revert"
     # On a busy machine the usual time may not do for the smallest trace; it is the trace that is judged here.
-    monkeypatch.setattr("xlsnap_conformance.machine.shrink", functools.partial(shrink, seconds=600))
+    monkeypatch.setattr("xlsnap_conformance.search.shrink", functools.partial(shrink, seconds=600))
     with Fence() as fence, Subject(f"reference --mutant {name}", fence) as subject:
         with pytest.raises(ConformanceFailure) as caught:
-            machine.search(subject, "one-disk", seed=4, effort=Effort.NORMAL)
+            search(subject, "one-disk", seed=4, effort=Effort.NORMAL)
         trace = caught.value.trace
         assert trace is not None
         assert "XLS-REVERT-003" in caught.value.clause_ids
@@ -160,7 +161,7 @@ def test_generated_scenarios_find_a_mutant_and_shrink_it(
 
 
 def test_the_same_seed_gives_the_same_scenarios(reference: Subject) -> None:
-    first, again = (machine.search(reference, "two-disks", seed=7, effort=Effort.QUICK) for _ in range(2))
+    first, again = (search(reference, "two-disks", seed=7, effort=Effort.QUICK) for _ in range(2))
     assert first == again > 20
 
 

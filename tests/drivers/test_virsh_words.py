@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from xlsnap_conformance.drivers.serving import Refused
 from xlsnap_conformance.drivers.virsh.command import Virsh, kind_of
 from xlsnap_conformance.drivers.virsh.domain_xml import console_path, disks_in_use, domain_xml, listed
 from xlsnap_conformance.drivers.virsh.driver import VirshDriver
+from xlsnap_conformance.drivers.virsh.options import create_options
 
 FIRMWARE = p.Firmware(rom="/r&m", disk="/d", iso="/i")
 REQUEST = p.DomainCreate(
@@ -119,15 +119,15 @@ def request(**members: object) -> p.SnapshotCreate:
 
 OVERLAY = p.DiskChoice(vdev="xvdb", type="external", target="/t,1.qcow2", format="qcow2")
 
-OPTIONS: list[tuple[p.SnapshotCreate, Callable[[Path], list[str]]]] = [
-    (request(name="-n"), lambda root: ["--name=-n", "--memspec=snapshot=internal"]),
+OPTIONS: list[tuple[p.SnapshotCreate, list[str]]] = [
+    (request(name="-n"), ["--name=-n", "--memspec=snapshot=internal"]),
     (
         request(name="a b", description='say "x"'),
-        lambda root: ["--name=a b", '--description=say "x"', "--memspec=snapshot=internal"],
+        ["--name=a b", '--description=say "x"', "--memspec=snapshot=internal"],
     ),
     (
         request(name="s", disks=(OVERLAY,), memory="/m,1"),
-        lambda root: [
+        [
             "--name=s",
             "--memspec=file=/m,,1,snapshot=external",
             "--diskspec=vdb,snapshot=external,driver=qcow2,file=/t,,1.qcow2",
@@ -136,27 +136,23 @@ OPTIONS: list[tuple[p.SnapshotCreate, Callable[[Path], list[str]]]] = [
     ),
     (
         request(name="s", type="external", memory="yes"),
-        lambda root: [
+        [
             "--name=s",
-            f"--memspec=file={root}/memory-1.save,snapshot=external",
+            "--memspec=file=/default,snapshot=external",
             "--diskspec=vdb,snapshot=external",
             "--diskspec=hda,snapshot=external",
         ],
     ),
     (
         request(name="s", type="external", memory="no"),
-        lambda root: [
-            "--name=s", "--disk-only", "--diskspec=vdb,snapshot=external", "--diskspec=hda,snapshot=external"
-        ],
+        ["--name=s", "--disk-only", "--diskspec=vdb,snapshot=external", "--diskspec=hda,snapshot=external"],
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("asked", "options"), OPTIONS)
-def test_options_of_create(
-    asked: p.SnapshotCreate, options: Callable[[Path], list[str]], driver: VirshDriver, tmp_path: Path
-) -> None:
-    assert driver.create_options(asked) == options(tmp_path)
+def test_options_of_create(asked: p.SnapshotCreate, options: list[str]) -> None:
+    assert create_options(asked, ["xvdb", "hda"], "/default") == options
 
 
 def test_success_is_not_believed_without_its_words(driver: VirshDriver) -> None:

@@ -41,9 +41,9 @@ def command(file: Path, driver: str, mutant: str | None, script: bool) -> int:
 
     trace = load(file)
     if script:
-        from ..script import to_shell
+        from ..script import dialect_of, to_shell
 
-        click.echo(to_shell(trace), nl=False)
+        click.echo(to_shell(trace, dialect_of(driver)), nl=False)
         return 0
     driver = with_mutant(driver, mutant)
     check_programs(driver)

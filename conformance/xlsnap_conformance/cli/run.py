@@ -44,6 +44,13 @@ Exit status: 0 nothing was broken, 1 a MUST clause was broken, 2 usage or harnes
 )
 @click.option("-k", "keyword", metavar="EXPR", help="Only tests whose names match, as pytest's -k.")
 @clause_option
+@click.option(
+    "--expectations",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="TOML file of what is known to fail, and why: it becomes 'known', and does not count.",
+)
+@click.option("--update-expectations", is_flag=True, help="Rewrite that file from this run.")
 @click.option("--strict", is_flag=True, help="Let SHOULD clauses count like MUST clauses.")
 def command(
     driver: str,
@@ -54,6 +61,8 @@ def command(
     report: Path | None,
     keyword: str | None,
     clause: tuple[str, ...],
+    expectations: Path | None,
+    update_expectations: bool,
     strict: bool,
 ) -> int:
     """Run the conformance suite against a toolstack."""
@@ -70,9 +79,24 @@ def command(
         arguments += ["-k", keyword]
     for id in clause:
         arguments += ["--clause", id]
+    if expectations is not None:
+        _check_expectations(expectations, update_expectations)
+        arguments += ["--expectations", str(expectations.absolute())]
+    if update_expectations:
+        if expectations is None:
+            raise click.UsageError("--update-expectations needs --expectations FILE")
+        arguments.append("--update-expectations")
     if strict:
         arguments.append("--strict-should")
     return run_pytest(arguments)
+
+
+def _check_expectations(file: Path, updating: bool) -> None:
+    """Read the file before anything else happens, unless it is to be made."""
+    from ..known import load
+
+    if file.exists() or not updating:
+        load(file)
 
 
 def check_names(profile: str, ids: tuple[str, ...]) -> None:

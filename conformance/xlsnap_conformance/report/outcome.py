@@ -107,10 +107,11 @@ def result(
     log: str = "",
     traceback: str = "",
     names: Mapping[str, str] | None = None,
+    dialect: str = "xl",
 ) -> TestResult:
     """Return the typed result of a test that ended with ``error``; all its texts are safe to show.
 
-    ``names`` are the directories that `text.redact` hides.
+    ``names`` are the directories that `text.redact` hides, ``dialect`` is that of the script.
     """
 
     def clean(value: str, limit: int = text.TEXT_LIMIT) -> str:
@@ -130,7 +131,7 @@ def result(
         evidence = msgspec.structs.replace(
             evidence,
             trace=trace,
-            script=text.encodable(to_shell(trace)),
+            script=text.encodable(to_shell(trace, dialect)),
             steps=tuple(text.one_line(step) for step in trace.describe_steps()),
         )
     return TestResult(

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from .. import results
+from .. import known, results
 from ..results import ClauseResult, Host, Implementation, Run, Status, TestResult
 from . import terminal, text
 
@@ -115,6 +115,7 @@ class Recorder:
         before = self.begun.pop(report.nodeid, None)
         result = phase if before is None else _join(before, phase)
         if carried is None or report.when == "teardown":
+            result = self.context.known.judge(result, self.implementation)
             self.tests[report.nodeid] = result
             self.progress.finished(result)
         else:
@@ -148,6 +149,11 @@ class Recorder:
         """Write the reports, and set pytest's exit status."""
         self.progress.close()
         self.run = self.result()
+        try:
+            self._update_expectations(self.run)
+        except OSError as error:
+            problem = f"cannot write the expectations: {error}"
+            self.run = msgspec.structs.replace(self.run, errors=(*self.run.errors, problem))
         directory = self.config.getoption("--report")
         if directory is not None:
             from . import write
@@ -197,6 +203,7 @@ class Recorder:
             tests,
         )
         selected = self.selection()
+        errors = [*self.errors, *self._out_of_date(tests, clauses)]
         return Run(
             kit=kit_version(),
             implementation=msgspec.structs.replace(
@@ -210,16 +217,40 @@ class Recorder:
             strict=strict,
             selected=selected,
             host=host(),
-            errors=tuple(self.errors),
+            errors=tuple(errors),
             profiles=results.summarise_profiles(
                 self._whole_profiles(),
                 clauses,
                 strict=strict,
-                incomplete=bool(selected or self.interrupted or self.errors),
+                incomplete=bool(selected or self.interrupted or errors),
             ),
             clauses=clauses,
             tests=tests,
         )
+
+    def _stale(self, tests: Sequence[TestResult], clauses: Sequence[ClauseResult]) -> list[known.Entry]:
+        complete = not (self.selection() or self.interrupted or self.errors)
+        return self.context.known.out_of_date(tests, clauses, self.implementation, complete=complete)
+
+    def _out_of_date(self, tests: Sequence[TestResult], clauses: Sequence[ClauseResult]) -> list[str]:
+        """Return an error for each expectation that is out of date, unless the file is to be rewritten."""
+        if self.config.getoption("--update-expectations"):
+            return []
+        file = self.config.getoption("--expectations")
+        return [
+            f"{file}: {entry.about} was expected to be {entry.status}, and was not: remove it, or use"
+            " --update-expectations"
+            for entry in self._stale(tests, clauses)
+        ]
+
+    def _update_expectations(self, run: Run) -> None:
+        """Rewrite the file of expectations from this run, if that was asked for."""
+        file = self.config.getoption("--expectations")
+        if not self.config.getoption("--update-expectations") or self.implementation is None:
+            return
+        stale = self._stale(run.tests, run.clauses)
+        entries = known.updated(self.context.known, run.tests, stale, self.implementation)
+        file.write_text(known.text_of(entries, self.context.known.head), encoding="utf-8")
 
     def _clauses_of_edition(self) -> list[Clause]:
         """Return the clauses that count: those of the edition that is claimed (XLS-EDITION-001)."""

@@ -86,6 +86,15 @@ def need(subject: Subject) -> Need:
     return need
 
 
+@pytest.fixture(autouse=True)
+def _needs(request: pytest.FixtureRequest) -> None:
+    """Skip a test whose marker ``needs`` names what is not claimed, before a domain is started for it."""
+    for marker in request.node.iter_markers("needs"):
+        need = request.getfixturevalue("need")
+        for capability in marker.args:
+            need(capability)
+
+
 @pytest.fixture
 def tell(record_property: Callable[[str, object], None]) -> Tell:
     """A function that says what a test has seen, for the report."""

@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 from xlsnap_conformance.coverage import generated
-from xlsnap_conformance.machine import EXTERNAL_SHAPES, SHAPES, search
+from xlsnap_conformance.machine import EXTERNAL_SHAPES, SHAPES
 from xlsnap_conformance.plugin import RunContext
+from xlsnap_conformance.search import search
 from xlsnap_conformance.subject import Subject
 
 from .conftest import Need, Tell
@@ -15,10 +16,23 @@ from .conftest import Need, Tell
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.clauses(*generated())
-def test_generated(shape: str, subject: Subject, xlsnap_run: RunContext, need: Need, tell: Tell) -> None:
+def test_generated(
+    shape: str,
+    subject: Subject,
+    xlsnap_run: RunContext,
+    need: Need,
+    tell: Tell,
+    request: pytest.FixtureRequest,
+) -> None:
     for capability in ("memory", "revert", "delete", "pause"):
         need(capability)
-    checks = search(subject, shape, seed=xlsnap_run.seed, effort=xlsnap_run.profile.effort)
+    checks = search(
+        subject,
+        shape,
+        seed=xlsnap_run.seed,
+        effort=xlsnap_run.profile.effort,
+        is_known=xlsnap_run.is_known(request.node.name),
+    )
     tell(f"{checks} observations as the model says, seed {xlsnap_run.seed}")
 
 
@@ -30,9 +44,21 @@ def test_generated(shape: str, subject: Subject, xlsnap_run: RunContext, need: N
     ],
 )
 def test_generated_external(
-    shape: str, able: list[str], subject: Subject, xlsnap_run: RunContext, need: Need, tell: Tell
+    shape: str,
+    able: list[str],
+    subject: Subject,
+    xlsnap_run: RunContext,
+    need: Need,
+    tell: Tell,
+    request: pytest.FixtureRequest,
 ) -> None:
     for capability in ("memory", "revert", "delete", "pause", *able):
         need(capability)
-    checks = search(subject, shape, seed=xlsnap_run.seed, effort=xlsnap_run.profile.effort)
+    checks = search(
+        subject,
+        shape,
+        seed=xlsnap_run.seed,
+        effort=xlsnap_run.profile.effort,
+        is_known=xlsnap_run.is_known(request.node.name),
+    )
     tell(f"{checks} observations as the model says, seed {xlsnap_run.seed}")

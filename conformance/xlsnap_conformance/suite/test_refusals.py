@@ -103,8 +103,8 @@ BAD_PLACES = {
         for what, clause in BAD_PLACES.items()
     ],
 )
-def test_memory_path_that_cannot_be_used(what: str, scenario: Scenario, need: Need, tell: Tell) -> None:
-    need("memory-path")
+@pytest.mark.needs("memory-path")
+def test_memory_path_that_cannot_be_used(what: str, scenario: Scenario, tell: Tell) -> None:
     path = scenario.domain.scratch / "memory"
     scenario.play(do.Create(name="works", memory=f"{do.SCRATCH}/other"))
     before = path
@@ -134,9 +134,8 @@ CONFLICTS: dict[str, p.SnapshotCreate] = {
 
 @pytest.mark.parametrize("conflict", CONFLICTS)
 @pytest.mark.clauses("XLS-CLI-002", "XLS-FAIL-001")
-def test_file_and_options_contradict(conflict: str, scenario: Scenario, need: Need, tell: Tell) -> None:
-    need("snapshot-config")
-    need("memory")
+@pytest.mark.needs("snapshot-config", "memory")
+def test_file_and_options_contradict(conflict: str, scenario: Scenario, tell: Tell) -> None:
     request = _for(scenario, CONFLICTS[conflict])
     agreeing = p.SnapshotCreate(domain=scenario.domain.name, config=request.config, name="one", dry_run=True)
     if "dry-run" in scenario.subject.capabilities:
@@ -189,9 +188,8 @@ BAD_CONFIGURATIONS: dict[str, tuple[str, str]] = {
         for what, (clause, _) in BAD_CONFIGURATIONS.items()
     ],
 )
-def test_bad_configuration(what: str, scenario: Scenario, need: Need, tell: Tell) -> None:
-    need("snapshot-config")
-    need("memory")
+@pytest.mark.needs("snapshot-config", "memory")
+def test_bad_configuration(what: str, scenario: Scenario, tell: Tell) -> None:
     clause, text = BAD_CONFIGURATIONS[what]
     scenario.accepts(p.SnapshotCreate(domain=scenario.domain.name, config=GOOD), (clause,))
     scenario.accepts(p.SnapshotDelete(domain=scenario.domain.name, name="good"), (clause,))
@@ -200,9 +198,8 @@ def test_bad_configuration(what: str, scenario: Scenario, need: Need, tell: Tell
 
 
 @pytest.mark.clauses("XLS-CONF-013", "XLS-CREATE-018")
-def test_creation_time_cannot_be_set(scenario: Scenario, need: Need) -> None:
-    need("snapshot-config")
-    need("memory")
+@pytest.mark.needs("snapshot-config", "memory")
+def test_creation_time_cannot_be_set(scenario: Scenario) -> None:
     text = 'name = "now"\nmemory = "yes"\ncreationtime = "12345"\n'
     scenario.accepts(p.SnapshotCreate(domain=scenario.domain.name, config=text), ("XLS-CONF-013",))
     (row,) = scenario.accepts(p.SnapshotList(domain=scenario.domain.name), ("XLS-LIST-001",)).snapshots
@@ -238,9 +235,8 @@ def test_a_file_that_does_not_speak_of_memory_is_disk_only(
 
 
 @pytest.mark.clauses("XLS-CONF-005")
-def test_last_setting_counts(scenario: Scenario, need: Need) -> None:
-    need("snapshot-config")
-    need("disk-only")
+@pytest.mark.needs("snapshot-config", "disk-only")
+def test_last_setting_counts(scenario: Scenario) -> None:
     text = 'name = "first"\nname = "last"\nmemory = "yes"\nmemory = "no"\n'
     request = p.SnapshotCreate(domain=scenario.domain.name, config=text)
     made = scenario.accepts(request, ("XLS-CONF-005",)).name

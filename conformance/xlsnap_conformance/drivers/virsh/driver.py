@@ -15,7 +15,8 @@ from ... import protocol as p
 from ...fence import PREFIX
 from ..serving import Refused
 from .command import Virsh
-from .domain_xml import console_path, disks_in_use, domain_xml, listed, target_of
+from .domain_xml import console_path, disks_in_use, domain_xml, listed
+from .options import create_options, is_external
 
 CAPABILITIES: tuple[p.Capability, ...] = (
     *("memory", "external", "external-disk-only", "external-disk-selection", "external-memory-path"),
@@ -203,45 +204,17 @@ class VirshDriver:
         """Take a snapshot with `snapshot-create-as`."""
         if request.config is not None or request.dry_run or request.live:
             raise Refused("unsupported", "no configuration file, dry run or live snapshot with this driver")
-        told = self.virsh("snapshot-create-as", request.domain, *self.create_options(request))
+        writable = [disk.vdev for disk in self._writable(request.domain)] if is_external(request) else []
+        memory = str(self.root / f"memory-{next(self._numbers)}.save")
+        options = create_options(request, writable, memory)
+        told = self.virsh("snapshot-create-as", request.domain, *options)
         created = _CREATED.match(told)
         if created is None:
             raise Refused("host", f"virsh says that it succeeded, but not what it made: {told.strip()!r}")
         return p.SnapshotCreateResult(name=created["name"])
 
-    def create_options(self, request: p.SnapshotCreate) -> list[str]:
-        """Return the options of `virsh snapshot-create-as`."""
-        options = [] if request.name is None else [f"--name={request.name}"]
-        if request.description:
-            options.append(f"--description={request.description}")
-        chosen = request.disks
-        external = (
-            request.type == "external" if chosen is None else any(disk.type == "external" for disk in chosen)
-        )
-        if request.memory == "no":
-            options.append("--disk-only")
-        elif not external and request.memory == "yes":
-            options.append("--memspec=snapshot=internal")
-        else:
-            file = request.memory
-            if file == "yes":
-                file = str(self.root / f"memory-{next(self._numbers)}.save")
-            options.append(f"--memspec=file={_doubled(file)},snapshot=external")
-        if chosen is None:
-            if external:
-                writable = [disk.vdev for disk in self._writable(request.domain)]
-                options += [f"--diskspec={target_of(vdev)},snapshot=external" for vdev in writable]
-            return options
-        named = [disk.vdev for disk in chosen]
-        options += [f"--diskspec={_disk_spec(disk)}" for disk in chosen]
-        if external:
-            others = (disk.vdev for disk in self._writable(request.domain) if disk.vdev not in named)
-            options += [f"--diskspec={target_of(vdev)},snapshot=no" for vdev in others]
-        return options
-
     def _writable(self, domain: str) -> list[p.DiskInUse]:
-        xml = self.virsh("dumpxml", domain)
-        return list(disks_in_use(xml, writable=True))
+        return list(disks_in_use(self.virsh("dumpxml", domain), writable=True))
 
     def snapshot_list(self, request: p.SnapshotList) -> p.SnapshotListResult:
         """List the names, then read the XML of each."""
@@ -267,15 +240,3 @@ class VirshDriver:
         more = ["--children-only"] if request.children_only else ["--children"] if request.children else []
         self.virsh("snapshot-delete", request.domain, f"--snapshotname={request.name}", *more)
         return p.Done()
-
-
-def _doubled(value: str) -> str:
-    """Return a value of a memory or disk specification: a comma is written twice (virsh(1))."""
-    return value.replace(",", ",,")
-
-
-def _disk_spec(disk: p.DiskChoice) -> str:
-    spec = f"{target_of(disk.vdev)},snapshot={disk.type}"
-    if disk.format:
-        spec += f",driver={_doubled(disk.format)}"
-    return spec + (f",file={_doubled(disk.target)}" if disk.target else "")
