@@ -185,6 +185,9 @@ class Host(Protocol):
     def live_problem(self) -> str | None:
         """Say what this machine lacks for saving the memory of a running domain, or None."""
 
+    def live_is_quicker(self, record: DomainRecord) -> bool:
+        """Say whether a live snapshot is possible and done sooner than one for which the domain waits."""
+
     async def inspect(self, record: DomainRecord, disks: Sequence[DiskImage]) -> list[ImageState]:
         """Look at images, whether the domain has them open or not."""
 

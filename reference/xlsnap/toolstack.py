@@ -216,19 +216,34 @@ class Toolstack(Operations):
             problem = None
             if memory_path is not None and (request.memory_path or os.path.lexists(memory_path)):
                 problem = files.new_file_problem(memory_path)
-            plan = planning.plan_create(
+            plan = functools.partial(
+                planning.plan_create,
                 domain,
                 snapshot,
                 memory_problem=problem,
                 overlay_problems=self.overlay_problems(disks),
                 disk_problems=await self.host.disk_problems(run.record, [disk.image.vdev for disk in disks]),
                 memory_first=self.host.memory_first,
-                live=request.live,
                 live_problem=self.host.live_problem() if request.live else None,
             )
+            wanted = plan(live=request.live)
             if not dry_run:
-                await run.execute(plan)
+                await self._execute_quickly(run, wanted, plan(live=request.live or request.memory))
             return snapshot
+
+    async def _execute_quickly(self, run: Executor, plan: steps.Plan, live: steps.Plan) -> None:
+        """Take a snapshot in the way that is the quicker one here; `live` has the same result.
+
+        It needs more of the machine, such as space for all of the memory. Where that is missing the other way
+        may succeed.
+        """
+        if live != plan and self.host.live_is_quicker(run.record):
+            try:
+                return await run.execute(live)
+            except HostError:
+                if run.interrupted():
+                    raise
+        await run.execute(plan)
 
     def overlay_problems(self, disks: tuple[ChosenDisk, ...]) -> dict[str, str]:
         """Return what is wrong with the paths of new overlays; our own directories are not for them."""

@@ -27,6 +27,7 @@ from xlsnap.errors import (
 )
 from xlsnap.executor import Executor
 from xlsnap.layout import StateRoot
+from xlsnap.qemu import background
 from xlsnap.qemu.process import ProcessPaths, living_pid
 from xlsnap.request import SnapshotRequest
 from xlsnap.snapshot import DomainSnapshot
@@ -474,6 +475,44 @@ def test_an_interrupted_create_is_undone_by_the_next_command(
         lab.delete("x")
     assert lab.everything() == before
     assert lab.read() == ("one", "one", "one")
+
+
+@pytest.mark.skipif(background.live_problem() is not None, reason=str(background.live_problem()))
+@pytest.mark.parametrize("space", [True, False], ids=["", "no space for all of the memory"])
+def test_a_snapshot_is_the_same_where_it_is_taken_live_to_save_time(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, space: bool
+) -> None:
+    files = lab.files()
+    taken: list[do.AnyStep] = []
+    perform = Executor.perform
+
+    async def noting(self: Executor, step: do.AnyStep) -> None:
+        taken.append(step)
+        await perform(self, step)
+
+    monkeypatch.setattr(background, "is_quicker", lambda images, memory_mib: True)
+    if not space:
+        monkeypatch.setattr(background, "_STREAM_OVERHEAD", (1 << 63) - 1 - (1 << 20) - (1 << 12))
+    lab.write("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(Executor, "perform", noting)
+        lab.create("s1", type="external")
+    assert [step.live for step in taken if isinstance(step, do.SaveMemory)] == [space]
+    assert any(isinstance(step, do.PrepareLive) for step in taken)
+    assert lab.state() is RunState.RUNNING
+    assert lab.names() == ["s1"]
+    lab.write("two")
+    lab.revert("s1")
+    assert lab.read() == ("one", "one", "one")
+    assert lab.state() is RunState.RUNNING
+    lab.delete("s1")
+    assert lab.files() == files
+
+
+def test_memory_is_protected_page_by_page_only_where_opening_images_takes_longer() -> None:
+    assert not background.is_quicker(images=2, memory_mib=1)
+    assert background.is_quicker(images=200, memory_mib=1)
+    assert not background.is_quicker(images=200, memory_mib=512)
 
 
 # --- save, restore, several programs --------------------------------------------------------------------

@@ -33,6 +33,18 @@ _FALLOC_FL_KEEP_SIZE = 1
 _STREAM_OVERHEAD = 16 << 20  # bytes for firmware and devices, and, a few a page, for addresses
 
 
+_MS_AN_IMAGE = 0.6
+_MS_A_MEBIBYTE = 1.4
+_MS_AT_LEAST = 3.0
+"""What QEMU 7.2 takes, measured where the benchmarks are: for each image that it opens again after the memory
+was saved, for each mebibyte of memory that is protected page by page, and for protecting any."""
+
+
+def is_quicker(images: int, memory_mib: int) -> bool:
+    """Say whether memory is written sooner while the guest runs, because of the images of its disks."""
+    return images * _MS_AN_IMAGE > _MS_AT_LEAST + memory_mib * _MS_A_MEBIBYTE
+
+
 def live_problem() -> str | None:
     """Say what this machine lacks for saving the memory of a running domain, or None. It takes microseconds.
 

@@ -52,6 +52,10 @@ class XenHost(XenDomains, Disks):
         """Always the same."""
         return NO_LIVE
 
+    def live_is_quicker(self, record: DomainRecord) -> bool:
+        """Never: there is none."""
+        return False
+
     async def take_disk_snapshots(
         self,
         record: DomainRecord,

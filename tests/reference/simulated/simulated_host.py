@@ -117,6 +117,9 @@ class SimulatedHost:
     def live_problem(self) -> str | None:
         return None
 
+    def live_is_quicker(self, record: DomainRecord) -> bool:
+        return False
+
     def domains(self) -> Sequence[KnownDomain]:
         return ()
 
