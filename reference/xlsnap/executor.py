@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ from . import steps as do
 from . import store as files
 from .chain import OVERLAY_FORMAT, with_images
 from .domain import DomainRecord, Overlay, RunState
-from .errors import HostError, InputError, QmpError, XlsnapError
+from .errors import HostError, HostTimeoutError, InputError, QemuDiedError, QmpError, XlsnapError
 from .host import Host, Started
+from .in_flight import StepsInFlight
 from .journal import Interrupted, Journal
 from .layout import DomainPaths
 from .steps import AnyStep, DiskImage, Plan
@@ -35,28 +37,40 @@ class Executor:
         self.record = record
         self.run_state: RunState | None = None
         self.paths: DomainPaths = store.root.domain(record.uuid)
+        self._freeing: list[asyncio.Future[None]] = []
 
     async def execute(self, plan: Plan) -> None:
         """Carry out all steps of a plan, or none.
 
         When a step fails, those before it are taken back and its error is raised; so is the failing step
-        itself, unless it was refused: it may have taken effect in part, as when QEMU dies in the middle.
+        itself, unless it was refused: it may have taken effect in part, as when QEMU dies in the middle. One
+        that cannot be taken back counts as done when QEMU is lost.
         After the point of no return the journal stays, and the next command finishes the operation.
         """
         journal = Journal(self.paths.journal)
         journal.open(plan)
-        taken = 0
+        busy = StepsInFlight()
+        current = 0
         try:
-            for taken, step in enumerate(plan.steps):
-                journal.begin(taken)
-                await self.perform(step.do)
+            for index, step in enumerate(plan.steps):
+                if not step.beside:
+                    await busy.finish()
+                current = index
+                journal.begin(index)
+                if plan.has_beside(index):
+                    await busy.begin(index, self.perform(step.do))
+                else:
+                    await self.perform(step.do)
+            await busy.finish()
         except BaseException as error:
-            if plan.is_irrevocable(taken):
+            failed, cause = await busy.give_up(current, error)
+            lost = isinstance(cause, QemuDiedError | HostTimeoutError) and plan.steps[failed].undo is None
+            if plan.is_irrevocable(failed + 1 if lost else failed):
                 journal.close(keep=True)
                 _add_hint(error, "the next command on this domain tries to finish it")
             else:
-                refused = isinstance(error, QmpError | InputError)
-                undone = await self._undo(plan, taken if refused else taken + 1, error)
+                refused = failed == current and isinstance(error, QmpError | InputError)
+                undone = await self._undo(plan, current if refused else current + 1, error)
                 journal.close(keep=not undone)
             raise
         journal.close()
@@ -91,7 +105,7 @@ class Executor:
         """
         plan, begun = interrupted.plan, interrupted.begun
         first_irrevocable = (plan.irrevocable_after or 1) - 1
-        resume = first_irrevocable if interrupted.reboot else max(first_irrevocable, begun - 1)
+        resume = first_irrevocable if interrupted.reboot else max(first_irrevocable, plan.unfinished(begun))
         begins = [isinstance(step.do, do.PromoteSuccessor | do.StartDomain) for step in plan.steps]
         if any(begins) and resume <= begins.index(True):
             if begins[resume] and self.host.is_active(self.record):
@@ -130,6 +144,24 @@ class Executor:
     def interrupted(self) -> bool:
         """Say whether an operation has left its journal, so that nothing else may begin."""
         return Journal(self.paths.journal).interrupted() is not None
+
+    def remove_file(self, path: str) -> None:
+        """Remove a file for good. Its space is given back in the background, which takes long for an image.
+
+        :raise OSError: if it cannot be removed.
+        """
+        content = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.unlink(path)
+            files.sync_directory(Path(path).parent)
+        finally:
+            closing = asyncio.get_running_loop().run_in_executor(None, os.close, content)
+            self._freeing.append(closing)
+
+    async def wait_for_space(self) -> None:
+        """Wait until the space of removed files is free."""
+        await asyncio.gather(*self._freeing)
+        self._freeing.clear()
 
     def update(self, **changes: Any) -> None:
         """Change the domain's record."""
@@ -234,8 +266,7 @@ async def _remove_images(run: Executor, step: do.RemoveImages) -> None:
     gone = [path for path in step.paths if path in ours]
     for path in gone:
         try:
-            os.unlink(path)
-            files.sync_directory(Path(path).parent)
+            run.remove_file(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -294,6 +325,7 @@ async def _save_memory(run: Executor, step: do.SaveMemory) -> None:
 
 async def _copy_down(run: Executor, step: do.CopyDown) -> None:
     if _is_present(run, step.top) == step.active and os.path.lexists(step.top.path):
+        await run.wait_for_space()
         await run.host.copy_down(run.record, step.top, step.base, active=step.active)
 
 

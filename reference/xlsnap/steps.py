@@ -294,10 +294,14 @@ AnyStep = (
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
-    """A step and the one that takes it back, if it can be taken back."""
+    """A step and the one that takes it back, if it can be taken back.
+
+    ``beside``: it does not need the step before it, and may be done while QEMU is still busy with that one.
+    """
 
     do: AnyStep
     undo: AnyStep | None = None
+    beside: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,6 +319,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def is_irrevocable(self, taken: int) -> bool:
         """Say whether an operation of which `taken` steps took effect must be finished."""
         return self.irrevocable_after is not None and taken >= self.irrevocable_after
+
+    def has_beside(self, index: int) -> bool:
+        """Say whether the step after this one may be done while QEMU is busy with this one."""
+        return index + 1 < len(self.steps) and self.steps[index + 1].beside
+
+    def unfinished(self, begun: int) -> int:
+        """Return the index of the first step that may be unfinished when `begun` steps had begun."""
+        index = begun - 1
+        while index > 0 and self.steps[index].beside:
+            index -= 1
+        return index
 
     @property
     def after_commit(self) -> int | None:

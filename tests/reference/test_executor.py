@@ -2,14 +2,16 @@
 """Execution of plans: what is done, what is taken back, and what is left for recovery."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from xlsnap import steps as do
 from xlsnap.domain import DomainConfig, DomainRecord
-from xlsnap.errors import HostError, QmpError, XlsnapError
+from xlsnap.errors import HostError, QemuDiedError, QmpError, XlsnapError
 from xlsnap.executor import Executor
 from xlsnap.host import Started
 from xlsnap.journal import Interrupted, Journal
@@ -145,6 +147,97 @@ def test_recovery_finishes_a_snapshot_that_is_listed(tmp_path: Path, listed: boo
     asyncio.run(executor.recover(Interrupted(create, 2)))
     assert host.calls == calls
     assert list(executor.store.snapshots(UUID)) == (["s"] if listed else [])
+
+
+def beside(first: AnyStep, *others: PlannedStep, irrevocable_after: int | None = None) -> Plan:
+    """A plan whose later steps are done while QEMU is busy with the first."""
+    steps = (PlannedStep(first), *(msgspec.structs.replace(other, beside=True) for other in others))
+    return Plan(operation="test", snapshot="s", steps=steps, irrevocable_after=irrevocable_after)
+
+
+def followed(before: Plan, step: AnyStep) -> Plan:
+    """The same plan with one more step, which waits for the others."""
+    return msgspec.structs.replace(before, steps=(*before.steps, PlannedStep(step)))
+
+
+UPDATE = PlannedStep(
+    do.UpdateDomain(config=DomainConfig(name="d1", uuid=UUID), current="s"),
+    do.UpdateDomain(config=DomainConfig(name="d1", uuid=UUID), current=None),
+)
+
+
+def slow(executor: Executor, host: RecordingHost, method: str, error: Exception | None = None) -> None:
+    """Let QEMU be busy until the record has been written; note that, and fail if told so."""
+
+    async def call(*args: object, **kwargs: object) -> None:
+        async with asyncio.timeout(30):
+            while executor.record.current is None:
+                await asyncio.sleep(0.001)
+        host.calls.append("answer")
+        if error is not None:
+            raise error
+
+    setattr(host, method, call)
+
+
+def test_a_step_is_done_while_qemu_is_busy_with_the_one_before(tmp_path: Path) -> None:
+    executor, host = run(tmp_path)
+    slow(executor, host, "resume")
+    asyncio.run(executor.execute(followed(beside(do.ResumeDomain(), UPDATE), do.StopDomain())))
+    assert host.calls == ["answer", "stop"]
+    assert executor.record.current == "s"
+
+
+def test_what_was_done_beside_a_step_that_fails_is_taken_back(tmp_path: Path) -> None:
+    executor, host = run(tmp_path)
+    slow(executor, host, "resume", HostError("no answer"))
+    with pytest.raises(HostError, match="no answer"):
+        asyncio.run(executor.execute(followed(beside(do.ResumeDomain(), UPDATE), do.StopDomain())))
+    assert host.calls == ["answer"]
+    assert executor.record.current is None
+    assert Journal(executor.paths.journal).interrupted() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(QmpError("drop", "I/O error"), False), (QemuDiedError("QEMU ended"), True)]
+)
+def test_a_deletion_during_which_qemu_dies_may_have_taken_effect(
+    tmp_path: Path, error: HostError, kept: bool
+) -> None:
+    """One that QEMU refused has none."""
+    executor, host = run(tmp_path)
+    slow(executor, host, "drop_disk_snapshots", error)
+    with pytest.raises(type(error)):
+        asyncio.run(executor.execute(beside(DROP, UPDATE, irrevocable_after=1)))
+    interrupted = Journal(executor.paths.journal).interrupted()
+    assert (interrupted is not None) == kept
+    assert (executor.record.current == "s") == kept
+
+
+@pytest.mark.parametrize("begun", [2, 3, 4])
+def test_recovery_goes_on_with_the_first_step_that_may_be_unfinished(tmp_path: Path, begun: int) -> None:
+    executor, host = run(tmp_path)
+    busy = beside(TAKE, UPDATE, UPDATE)
+    steps = (PlannedStep(do.PauseDomain()), *busy.steps, PlannedStep(do.ResumeDomain()))
+    delete = msgspec.structs.replace(busy, steps=steps, irrevocable_after=2)
+    Journal(executor.paths.journal).open(delete)
+    asyncio.run(executor.recover(Interrupted(delete, begun)))
+    assert host.calls == ["take_disk_snapshots", "resume"]
+
+
+def test_the_space_of_a_removed_image_is_free_when_it_is_waited_for(tmp_path: Path) -> None:
+    executor, _ = run(tmp_path)
+    image = tmp_path / "image"
+
+    async def remove() -> None:
+        executor.remove_file(str(image))
+        assert not image.exists()
+        await executor.wait_for_space()
+
+    image.write_bytes(b"content")
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(remove())
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_bug_in_a_step_is_undone_like_a_failure(tmp_path: Path) -> None:

@@ -115,6 +115,22 @@ def test_create_pauses_over_disks_and_memory_and_writes_metadata_last() -> None:
     assert [disk.vdev for disk in take.disks] == ["hda", "hdb"]
 
 
+def test_files_are_written_while_qemu_is_busy() -> None:
+    def done_beside(plan: Plan) -> list[type]:
+        return [type(step.do) for step in plan.steps if step.beside]
+
+    assert done_beside(make(domain(HDA), SnapshotRequest(name="s"))) == [do.SyncFile, do.UpdateDomain]
+    assert done_beside(make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s"))) == []
+    both = msgspec.structs.replace(
+        WITH_MEMORY,
+        disks=tuple(DiskSnapshot(device=d.vdev, name="s", path=d.target, format="qcow2") for d in (HDA, HDB)),  # type: ignore[arg-type]
+    )
+    plan = planning.plan_delete(domain(HDA, HDB, snapshots=(both,)), both)
+    assert done_beside(plan) == [do.RemoveMemory, do.ForgetMetadata]
+    alone = planning.plan_delete(domain(HDA, snapshots=(WITH_MEMORY,)), WITH_MEMORY)
+    assert done_beside(alone) == []  # a failure at the first disk is taken back
+
+
 def test_every_step_of_create_that_leaves_something_can_be_taken_back() -> None:
     plan = make(domain(HDA), SnapshotRequest(name="s"))
     undo = {type(step.do): type(step.undo) for step in plan.steps if step.undo}

@@ -761,7 +761,7 @@ def test_a_merge_in_the_middle_that_nobody_has_seen_the_end_of(lab: Lab) -> None
         from xlsnap.qemu.merging import LiveMerge
 
         merge = LiveMerge(await lab.host._monitor(lab.record), middle, lab.base)
-        await merge._begin()
+        await merge._begin(await merge._root())
         await wait_for_job(merge._monitor, merge._job)
 
     lab.run(begin())

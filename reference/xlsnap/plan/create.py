@@ -225,10 +225,11 @@ def plan_create(
         *_make_overlays(snapshot),
         *_take(snapshot, runs=runs, live=live, memory_first=memory_first),
         *([PlannedStep(do.ResumeDomain())] if runs else []),
-        *([] if snapshot.memory is None else [PlannedStep(do.SyncFile(path=snapshot.memory))]),
+        *([] if snapshot.memory is None else [PlannedStep(do.SyncFile(path=snapshot.memory), beside=runs)]),
         PlannedStep(
             do.UpdateDomain(config=config, current=snapshot.name),
             do.UpdateDomain(config=domain.config, current=domain.current),
+            beside=runs,
         ),
         PlannedStep(
             do.WriteMetadata(name=snapshot.name, content=to_json(snapshot).decode()),

@@ -38,19 +38,28 @@ def plan_delete(domain: ObservedDomain, snapshot: DomainSnapshot) -> Plan:
     """Plan the removal of `snapshot`: disk snapshots, memory image, metadata.
 
     It leaves the list first, so that nothing half deleted is ever shown. One step a disk, so that a failure
-    at the first one can still be taken back. Images that others read from stay.
+    at the first one can still be taken back; after that order is of no matter. Images that others read from
+    stay.
     """
     unused = domain.unused_after(domain.images(without=snapshot.name))
+    drops = [
+        PlannedStep(do.DropDiskSnapshots(name=snapshot.name, disks=(image,)))
+        for image in tagged_disks(snapshot)
+    ]
+    adopt = [msgspec.structs.replace(step, beside=bool(drops)) for step in _adopt_children(domain, snapshot)]
+    others = len(drops) > 1
     steps = [
         PlannedStep(do.HideMetadata(name=snapshot.name), do.ShowMetadata(name=snapshot.name)),
+        *drops[:1],
+        *adopt,
+        *drops[1:],
         *(
-            PlannedStep(do.DropDiskSnapshots(name=snapshot.name, disks=(image,)))
-            for image in tagged_disks(snapshot)
+            []
+            if snapshot.memory is None
+            else [PlannedStep(do.RemoveMemory(path=snapshot.memory), beside=others)]
         ),
-        *_adopt_children(domain, snapshot),
-        *([] if snapshot.memory is None else [PlannedStep(do.RemoveMemory(path=snapshot.memory))]),
-        *([PlannedStep(do.RemoveImages(paths=unused))] if unused else []),
-        PlannedStep(do.ForgetMetadata(name=snapshot.name)),
+        *([PlannedStep(do.RemoveImages(paths=unused), beside=others)] if unused else []),
+        PlannedStep(do.ForgetMetadata(name=snapshot.name), beside=others),
     ]
     return Plan(operation="delete", snapshot=snapshot.name, steps=tuple(steps), irrevocable_after=2)
 
@@ -62,9 +71,13 @@ def _adopt_children(domain: ObservedDomain, snapshot: DomainSnapshot) -> Iterato
         extra = {key: value for key, value in child.extra.items() if key != PARENT_KEY}
         if snapshot.parent is not None:
             extra[PARENT_KEY] = snapshot.parent
-        yield _replace(msgspec.structs.replace(child, extra=extra))
+        adopted = _replace(msgspec.structs.replace(child, extra=extra))
+        yield msgspec.structs.replace(adopted, undo=_replace(child).do)
     if domain.current == snapshot.name:
-        yield PlannedStep(do.UpdateDomain(config=domain.config, current=snapshot.parent))
+        yield PlannedStep(
+            do.UpdateDomain(config=domain.config, current=snapshot.parent),
+            do.UpdateDomain(config=domain.config, current=domain.current),
+        )
 
 
 def _replace(snapshot: DomainSnapshot) -> PlannedStep:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -267,8 +268,10 @@ class QemuProcesses:
         """Connect to a new process and set what holds for all its life."""
         monitor = await self._connections.get(paths)
         wanted = [{"capability": name, "state": True} for name in ("events", *capabilities)]
-        await monitor.execute("migrate-set-capabilities", {"capabilities": wanted})
-        await monitor.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED_BANDWIDTH})
+        await asyncio.gather(
+            monitor.execute("migrate-set-capabilities", {"capabilities": wanted}),
+            monitor.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED_BANDWIDTH}),
+        )
         return monitor
 
     async def _discard(self, paths: ProcessPaths) -> None:

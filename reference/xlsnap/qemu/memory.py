@@ -34,10 +34,9 @@ async def prepare_image(monitor: Monitor, path: str, header: SaveHeader, *, live
     try:
         with _all_or_nothing(path):
             savefile.write_header(fd, header)
-            await monitor.pass_fd(_FILE, fd)
             if live:
                 reserve(fd, savefile.HEADER_BYTES, header.config.memory_mib << 20)
-            await _choose_kind(monitor, live=live)
+            await asyncio.gather(monitor.pass_fd(_FILE, fd), _choose_kind(monitor, live=live))
     except BaseException:
         os.close(fd)
         raise

@@ -8,6 +8,7 @@ again; what is done already is seen from QEMU's own graph.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 
@@ -85,15 +86,18 @@ class LiveMerge:
         """
         await self._find_nodes()
         root = await self._root()
-        if root not in (self._top_node, self._filter):
-            return
+        if root in (self._top_node, self._filter):
+            await self._copy_all(root)
+
+    async def _copy_all(self, root: str) -> None:
         job = await find_job(self._monitor, self._job)
         if job is not None and job.status == CONCLUDED:  # it was given up, or nobody saw it fail
             await dismiss_job(self._monitor, self._job)
             job = None
         if job is None:
-            await self._begin()
-        job = await wait_for_job(self._monitor, self._job, until=(READY,), tell=self._tell)
+            await self._begin(root)
+        if job is None or job.status != READY:
+            job = await wait_for_job(self._monitor, self._job, until=(READY,), tell=self._tell)
         if job.status != READY:
             await dismiss_job(self._monitor, self._job)
             raise _failed(self._top, self._base, job.error or "QEMU ended the job")
@@ -103,7 +107,7 @@ class LiveMerge:
         await self._find_nodes()
         root = await self._root()
         if root in (self._top_node, self._filter):
-            await self.copy_active()
+            await self._copy_all(root)
             await self._monitor.execute("job-complete", {"id": self._job})
             job = await wait_for_job(self._monitor, self._job, tell=self._tell)
             if job.error is not None:
@@ -112,8 +116,7 @@ class LiveMerge:
             root = await self._root()
         if root != self._base_node:
             raise HostError(f"disk {self._top.vdev} has neither {self._top.path} nor {self._base.path} open")
-        await self._let_go()
-        await sync([self._base.path])
+        await asyncio.gather(self._let_go(), sync([self._base.path]))
 
     # --- below the present image ------------------------------------------------------------------------
 
@@ -129,7 +132,7 @@ class LiveMerge:
             job = None
         if job is None:
             try:
-                await self._begin()
+                await self._begin(await self._root())
             except QmpError:
                 graph = await read_graph(self._monitor)
                 if self._base_node not in graph.nodes:
@@ -151,11 +154,11 @@ class LiveMerge:
         """End the copying; none going on is no error."""
         await cancel_job(self._monitor, self._job)
 
-    async def _begin(self) -> None:
-        """Start the job. An error ends it and is reported; the guest never waits for it."""
+    async def _begin(self, root: str) -> None:
+        """Start the job; `root` is the disk's node. An error ends it and is told: the guest never waits."""
         arguments = {
             "job-id": self._job,
-            "device": await self._root(),
+            "device": root,
             "top-node": self._top_node,
             "base-node": self._base_node,
             "backing-file": self._base.path,
@@ -163,7 +166,7 @@ class LiveMerge:
             "filter-node-name": self._filter,
             "auto-dismiss": False,
         }
-        if arguments["device"] == self._top_node:
+        if root == self._top_node:
             del arguments["backing-file"]  # nothing lies over the present image
         await self._monitor.execute("block-commit", arguments)
 

@@ -15,6 +15,7 @@ from qemu.qmp import (
     EventListener,
     ExecInterruptedError,
     ExecuteError,
+    Message,
     QMPClient,
     QMPError,
     Runstate,
@@ -35,6 +36,16 @@ PROGRESS_SECONDS = 30.0
 _MIGRATING = frozenset({"setup", "active", "cancelling", "device", "wait-unplug"})
 
 
+class _Client(QMPClient):
+    """The library's client without its log, for which it would write out every message once more."""
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        return msg
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        return msg
+
+
 class Monitor:
     """A monitor of a running QEMU. Use `connect`, and `close` when done."""
 
@@ -49,7 +60,7 @@ class Monitor:
         :raise QemuDiedError: if the process has ended; its last words are in the message.
         :raise HostTimeoutError: if it does not greet us in time: it hangs, or another client is connected.
         """
-        client = QMPClient("xlsnap")
+        client = _Client("xlsnap")
         client.logger.disabled = True  # errors are reported once, by us
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
