@@ -7,7 +7,7 @@ difference raises `ConformanceFailure` with the clauses that are broken and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +28,15 @@ from .protocol import R
 from .subject import Subject
 from .trace import DomainOf, Failure, Step, Trace
 from .wording import describe, needed
+
+Performer = Callable[[Step, World], str | None]
+"""Does a step to a domain that is as the world says; returns the name that a snapshot got.
+
+It raises `ImplementationError` for a refusal, of kind "" where nobody says whose fault it is.
+"""
+
+
+_OF_LISTS = (Aspect.NOT_LISTED, Aspect.LISTED_TOO_MUCH)
 
 
 def wanted(world: World, step: Step) -> set[str]:
@@ -66,6 +75,7 @@ class Scenario:
         self.steps: list[Step] = []
         self.checks = 0
         self._observer = Observer(self.domain, thorough=thorough)
+        self._also: tuple[str, ...] = ()
 
     def __enter__(self) -> Scenario:
         try:
@@ -98,12 +108,15 @@ class Scenario:
 
     # --- steps ----------------------------------------------------------------------------------------------
 
-    def play(self, step: Step) -> None:
+    def play(self, step: Step, *, by: Performer | None = None, also: tuple[str, ...] = ()) -> None:
         """Do a step and check what came of it.
 
+        :param by: does the step in another way than the driver's verb for it.
+        :param also: clauses that are broken, too, if anything is not as the model says.
         :raise ConformanceFailure: if that is not what the model says.
         :raise Unsupported: if the implementation does not claim to be able to do it.
         """
+        self._also = also
         if missing := wanted(self.world, step) - self.subject.capabilities:
             raise Unsupported(", ".join(sorted(missing)))
         if not model.possible(self.world, step):
@@ -115,7 +128,7 @@ class Scenario:
             raise HarnessError(f"step {len(self.steps) + 1} says {step.refused!r}, the model {expected!r}")
         step = msgspec.structs.replace(step, refused=expected)
         self.steps.append(step)
-        name, error = self._attempt(step)
+        name, error = self._attempt(step, by or self.domain.perform)
         if error is not None and outcome.permitted is not None:
             outcome = Outcome(self.world, outcome.permitted)
         self._judge_answer(step, outcome, error)
@@ -126,11 +139,12 @@ class Scenario:
         self._judge(self._observations(step), step)
         formats = {vdev: image.format for vdev, image in self.domain.chains.present.items()}
         self.world = replace(self.world, formats=formats)
+        self._also = ()
 
-    def _attempt(self, step: Step) -> tuple[str | None, ImplementationError | None]:
+    def _attempt(self, step: Step, do_it: Performer) -> tuple[str | None, ImplementationError | None]:
         """Do a step; return the name that a snapshot got, or the refusal."""
         try:
-            return self.domain.perform(step, self.world), None
+            return do_it(step, self.world), None
         except ImplementationError as error:
             return None, error
         except (ProbeTimeout, ProbeClosed) as error:
@@ -147,7 +161,7 @@ class Scenario:
         if refused is not None and error is None:
             summary = f"accepted, though {refused.reason}"
             self._fail((refused.clause, "XLS-FAIL-002"), summary, f"refused: {refused.reason}", "accepted")
-        if refused is not None and error is not None and error.kind not in refused.kinds:
+        if refused is not None and error is not None and error.kind not in ("", *refused.kinds):
             finding = Finding(
                 Aspect.ERROR_KIND, f"{refused.reason}: refused as {error.kind}", refused.kinds[0], str(error)
             )
@@ -204,6 +218,34 @@ class Scenario:
             self._fail(clauses, f"{by}: {finding.summary}", finding.expected, finding.observed)
         self.checks += 1
 
+    def settle(
+        self, worlds: Sequence[World], clauses: tuple[str, ...], what: str, *, step: Step | None = None
+    ) -> int:
+        """Look at everything after something whose outcome is open; return which of `worlds` it is.
+
+        :param step: the step that led there, if it says what may have changed.
+        :raise ConformanceFailure: with `clauses` if it is none of them.
+        """
+        self.before, known = worlds[0], (self.domain.chains, self.domain.attached)
+        self.checks += 1
+        complaints: list[Finding] = []
+        for index, world in enumerate(worlds):
+            self.world = world
+            self.domain.chains, self.domain.attached = known
+            finding = self._first_finding(step or do.Check())
+            if finding is None:
+                return index
+            complaints.append(finding)
+        told = dict.fromkeys(finding.summary for finding in complaints)
+        nearest = next((each for each in complaints if each.aspect not in _OF_LISTS), complaints[0])
+        self._fail(clauses, f"{what}: {', or '.join(told)}", nearest.expected, nearest.observed)
+
+    def _first_finding(self, step: Step) -> Finding | None:
+        try:
+            return next(self._observer.findings(step, self.world), None)
+        except (ProbeTimeout, ProbeClosed) as error:
+            return Finding(Aspect.RUN_STATE, "the guest does not answer", "an answer", str(error))
+
     # --- looking --------------------------------------------------------------------------------------------
 
     def _observations(self, step: Step) -> Iterator[Finding]:
@@ -252,6 +294,7 @@ class Scenario:
 
     def _fail(self, clauses: tuple[str, ...], summary: str, expected: Any, observed: Any) -> NoReturn:
         hide = self._for_the_reader
+        clauses = tuple(dict.fromkeys((*self._also, *clauses)))
         failure = Failure(
             step=len(self.steps),
             clauses=clauses,

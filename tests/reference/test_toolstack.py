@@ -30,6 +30,7 @@ from xlsnap.layout import StateRoot
 from xlsnap.qemu import background
 from xlsnap.qemu.process import ProcessPaths, living_pid
 from xlsnap.request import SnapshotRequest
+from xlsnap.savefile import HEADER_BYTES
 from xlsnap.snapshot import DomainSnapshot
 from xlsnap.toolstack import Toolstack
 from xlsnap_conformance import guest
@@ -513,6 +514,37 @@ def test_memory_is_protected_page_by_page_only_where_opening_images_takes_longer
     assert not background.is_quicker(images=2, memory_mib=1)
     assert background.is_quicker(images=200, memory_mib=1)
     assert not background.is_quicker(images=200, memory_mib=512)
+
+
+def test_a_create_that_is_cancelled_while_memory_is_written_leaves_the_guest_running(lab: Lab) -> None:
+    """QEMU's migration, slowed down here, must not stop the guest when the create has been undone."""
+    lab.write("one")
+    before = lab.everything()
+    memory = lab.directory / "memory"
+
+    async def ask(command: str, **arguments: Any) -> Any:
+        host: Any = lab.toolstack.host
+        async with lab.toolstack.operating(lab.toolstack.resolve("d1").uuid) as run:
+            return await (await host._monitor(run.record)).execute(command, arguments)
+
+    async def cancelled() -> None:
+        await ask("migrate-set-parameters", **{"max-bandwidth": 64 << 10})
+        request = SnapshotRequest(name="s1", memory_path=str(memory))
+        task = asyncio.create_task(lab.toolstack.snapshot_create("d1", request))
+        while not memory.exists() or memory.stat().st_size <= HEADER_BYTES:
+            assert not task.done(), "it was too quick to be cancelled"
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    lab.run(cancelled())
+    assert lab.everything() == before
+    assert lab.state() is RunState.RUNNING
+    while lab.run(ask("query-migrate")).get("status") in ("setup", "active", "device", "cancelling"):
+        lab.run(asyncio.sleep(0.05))
+    assert lab.state() is RunState.RUNNING
+    assert lab.read() == ("one", "one", "one")
 
 
 # --- save, restore, several programs --------------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_domains_do_not_touch_each_other(new_scenario: NewScenario, need: Need) 
     for scenario, value in ((one, "one"), (other, "other")):
         scenario.play(do.Set(key="who", value=value))
         scenario.play(do.Write(vdev="hda", lba=1, word=value))
-        scenario.play(do.Create(name="same"))
+        scenario.play(do.Create(name="same"), also=ELSEWHERE)
         scenario.play(do.Set(key="who", value="changed"))
     for step in (do.Revert(name="same"), do.Create(name="more"), do.Delete(name="same"), do.Destroy()):
         one.play(step)

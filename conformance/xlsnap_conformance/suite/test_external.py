@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from xlsnap_conformance import model
 from xlsnap_conformance import protocol as p
 from xlsnap_conformance import trace as do
-from xlsnap_conformance.failures import ConformanceFailure
+from xlsnap_conformance.failures import ConformanceFailure, HarnessError, ImplementationError
 from xlsnap_conformance.protocol import DiskChoice
 from xlsnap_conformance.scenario import Scenario
 from xlsnap_conformance.subject import qemu_img_create
@@ -141,3 +145,54 @@ def _forge(image: Path) -> None:
     forged.unlink()
     with image.open("r+b") as file:
         file.write(content[: image.stat().st_size])
+
+
+@contextlib.contextmanager
+def _held(image: Path) -> Iterator[None]:
+    """Read an image in another process, whose lock lets nobody else write to it (QEMU's image locking)."""
+    path = str(image).replace(",", ",,")
+    command = ["qemu-io", "-r", "--image-opts", f"driver=qcow2,file.driver=file,file.filename={path}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(b"length\n")
+            process.stdin.flush()
+            if not process.stdout.readline():
+                raise HarnessError(f"qemu-io cannot read {image}")
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.clauses("XLS-DELETE-015")
+def test_a_merge_that_fails_loses_nothing(new_scenario: NewScenario, need: Need, tell: Tell) -> None:
+    """Somebody reads the image into which another would be merged, so that it cannot be written to."""
+    for capability in ("memory", "external", "delete", "revert"):
+        need(capability)
+    clauses = ("XLS-DELETE-015",)
+    scenario = new_scenario(DomainOf())
+    domain = scenario.domain
+    for name in ("one", "two"):
+        scenario.play(do.Set(key="a", value=name))
+        scenario.play(do.Write(vdev="hda", lba=1, word=name))
+        scenario.play(do.Create(name=name, type="external"))
+    scenario.play(do.Write(vdev="hda", lba=2, word="now"))
+    domain.flush_before(do.Check())
+    upper = Path(domain.chains.places["two", "hda"].path)
+    step, old = do.Delete(name="one"), scenario.world
+    new = model.apply(old, step).after
+    with _held(domain.image("hda")):
+        domain.reconnect()
+        try:
+            scenario.subject.call(p.SnapshotDelete(domain=domain.name, name="one"))
+            answer, worlds = "done", [new]
+        except ImplementationError as error:
+            answer, worlds = str(error), [old, new]
+        scenario.settle(worlds, clauses, "an image could not be merged in a delete", step=step)
+    what = "kept" if upper.exists() else "merged all the same"
+    scenario.play(do.Revert(name="two"), also=clauses)
+    scenario.play(do.Create(name="three", type="external"), also=clauses)
+    scenario.play(do.Delete(name="two"), also=clauses)
+    scenario.finish()
+    tell(f"{answer}; the upper image was {what}")

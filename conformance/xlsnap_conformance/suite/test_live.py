@@ -17,6 +17,7 @@ from xlsnap_conformance.failures import ConformanceFailure
 from xlsnap_conformance.guest import Probe
 from xlsnap_conformance.oracles import metadata
 from xlsnap_conformance.protocol import DiskChoice
+from xlsnap_conformance.scenario import Scenario
 from xlsnap_conformance.trace import DiskOf, DomainOf
 
 from .conftest import Need, NewScenario, Tell
@@ -105,6 +106,21 @@ class _Asking:
         with contextlib.suppress(FileNotFoundError):
             return self._memory.stat().st_size
         return 0
+
+
+@pytest.mark.clauses("XLS-LIVE-003")
+def test_live_that_is_not_possible(scenario: Scenario, need: Need, tell: Tell) -> None:
+    """Who does not claim it refuses it; the same snapshot without live is taken."""
+    need("memory")
+    need("delete")
+    if "live" in scenario.subject.capabilities:
+        pytest.skip("unsupported: this host can take live snapshots")
+    request = p.SnapshotCreate(domain=scenario.domain.name, name="s")
+    scenario.accepts(request, ("XLS-LIVE-003", "XLS-CREATE-001"))
+    scenario.accepts(p.SnapshotDelete(domain=scenario.domain.name, name="s"), ("XLS-DELETE-007",))
+    live = msgspec.structs.replace(request, live=True)
+    kinds: tuple[p.ErrorKind, ...] = ("host", "unsupported", "state", "input")
+    tell(scenario.refuses(live, "XLS-LIVE-003", "live snapshots are not claimed", kinds=kinds))
 
 
 @pytest.mark.clauses("XLS-LIVE-004")

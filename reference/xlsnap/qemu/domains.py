@@ -108,8 +108,13 @@ class QemuProcesses:
         await (await self._monitor(record)).execute("stop")
 
     async def resume(self, record: DomainRecord) -> None:
-        """QMP `cont`; after a migration it also takes the disks back."""
-        await (await self._monitor(record)).execute("cont")
+        """QMP `cont`; after a migration it also takes the disks back.
+
+        One that an interrupted toolstack has left is ended first: it would stop the domain at its end.
+        """
+        monitor = await self._monitor(record)
+        await monitor.abandon_migration()
+        await monitor.execute("cont")
         self._without_disks.discard(self._paths(record).directory)
 
     async def start(self, record: DomainRecord, config: DomainConfig, *, paused: bool) -> Started:

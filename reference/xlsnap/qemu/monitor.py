@@ -143,6 +143,15 @@ class Monitor:
                     raise HostTimeoutError(f"a migration did not end within {PROGRESS_SECONDS:g} s")
         return found
 
+    async def abandon_migration(self) -> None:
+        """End a migration that is going on; one of a running guest is waited for (see `finish_migration`)."""
+        if (await self.execute("query-migrate")).get("status") not in _MIGRATING:
+            return
+        if not (await self.execute("query-status"))["running"]:
+            await self.execute("migrate_cancel")
+        await self.finish_migration()
+        await self._leave_migration_states()
+
     async def _leave_migration_states(self) -> None:
         """Wait until QEMU has done with a migration: after announcing its end it refuses `cont` a while."""
         async with asyncio.timeout(PROGRESS_SECONDS):

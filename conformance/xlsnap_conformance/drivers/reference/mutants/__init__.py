@@ -13,6 +13,7 @@ test of this project can judge, because it breaks something that the suite canno
 
 from . import (
     branches,
+    command_line,
     create,
     delete,
     external,
@@ -22,6 +23,7 @@ from . import (
     live,
     merge,
     metadata,
+    model,
     revert,
 )
 from .catalogue import CATALOGUE, Mutant
@@ -30,6 +32,7 @@ __all__ = [
     "CATALOGUE",
     "Mutant",
     "branches",
+    "command_line",
     "create",
     "delete",
     "external",
@@ -39,5 +42,6 @@ __all__ = [
     "live",
     "merge",
     "metadata",
+    "model",
     "revert",
 ]

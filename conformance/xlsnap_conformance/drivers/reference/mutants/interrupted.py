@@ -3,11 +3,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+from xlsnap import cli, executor, steps
+from xlsnap.errors import BusyError, HostError, QemuDiedError
+from xlsnap.executor import Executor
+from xlsnap.journal import Journal
+from xlsnap.qemu import QemuHost
+from xlsnap.steps import Plan, PlannedStep
+from xlsnap.store import Store
 from xlsnap.toolstack import Toolstack
 
-from .catalogue import elsewhere, mutant, wrap
+from .catalogue import edit_steps, elsewhere, mutant, wrap
 
 _CRASH = "tests/crash/test_mutants.py::test_a_broken_toolstack_is_caught"
 
@@ -73,7 +83,7 @@ elsewhere(
 )
 
 
-@mutant("XLS-LIST-010")
+@mutant("XLS-LIST-010", test="test_two_at_once.py::test_a_list_does_not_wait")
 def list_waits() -> None:
     """A list waits until the operation on the domain has ended."""
 
@@ -83,3 +93,159 @@ def list_waits() -> None:
             return original(self, ref)
 
     wrap(Toolstack, "snapshot_list", listed)
+
+
+@mutant(
+    "XLS-DELETE-015",
+    bug="vdsm #352: a merge fails for lack of space",
+    test="test_external.py::test_a_merge_that_fails_loses_nothing",
+)
+def failed_merge_loses_an_image() -> None:
+    """The upper of two images is removed also when its merge has failed."""
+
+    async def undo(original: Any, self: Executor, plan: Plan, *args: Any) -> Any:
+        complete = await original(self, plan, *args)
+        if plan.operation == "merge":
+            for step in plan.steps:
+                if isinstance(step.do, steps.RemoveImages):
+                    await self.perform(step.do)
+        return complete
+
+    wrap(Executor, "_undo", undo)
+
+
+# --- cut short ----------------------------------------------------------------------------------------------
+
+
+def _forget_interrupted(operation: str) -> None:
+    """Let recovery forget interrupted operations of a kind, and leave everything as it is."""
+
+    async def recover(original: Any, self: Executor, interrupted: Any) -> None:
+        if interrupted.plan.operation != operation:
+            await original(self, interrupted)
+            return
+        Journal(self.paths.journal).clear()
+
+    wrap(Executor, "recover", recover)
+
+
+def _linger(step: type[steps.Step], seconds: float = 0.5) -> None:
+    """Take a while after each step of a kind, as on a busy disk."""
+    perform: Any = executor._PERFORM[step]
+
+    async def slowly(run: Executor, do: Any) -> None:
+        await perform(run, do)
+        await asyncio.sleep(seconds)
+
+    executor._PERFORM[step] = slowly
+
+
+@mutant(
+    "XLS-FAIL-006",
+    bug="XenServer sm 3ecfefa: after a signal cache and disk disagree",
+    test="test_interrupted.py::test_killed_while_memory_is_written",
+)
+def interrupted_create_stays() -> None:
+    """What a create has done when its toolstack is killed stays as it is."""
+    _forget_interrupted("create")
+
+
+@mutant("XLS-FAIL-011", test="test_interrupted.py::test_killed_at_any_time[revert]")
+def interrupted_revert_stays() -> None:
+    """A domain that an interrupted revert has stopped stays stopped."""
+    _forget_interrupted("revert")
+    _linger(steps.StopDomain)
+
+
+@mutant("XLS-DELETE-011", test="test_interrupted.py::test_killed_at_any_time[delete]")
+def half_deleted_is_listed() -> None:
+    """A snapshot is listed until all its parts are gone, also after an interrupted delete."""
+
+    def hide_last(planned: list[PlannedStep]) -> list[PlannedStep]:
+        hidden = [step for step in planned if isinstance(step.do, steps.HideMetadata)]
+        place = [isinstance(step.do, steps.ForgetMetadata) for step in planned].index(True)
+        others = [step for step in planned[:place] if step not in hidden]
+        return [*others, *hidden, *planned[place:]]
+
+    edit_steps("plan_delete", hide_last)
+    _forget_interrupted("delete")
+    _linger(steps.DropDiskSnapshots)
+
+
+@mutant("XLS-FAIL-004", test="test_interrupted.py::test_emulator_ends_in_a_create")
+def nothing_undone_without_an_emulator() -> None:
+    """When QEMU has ended in a create, what was done so far is not taken back."""
+
+    async def undo(original: Any, self: Executor, plan: Plan, taken: int, error: BaseException) -> Any:
+        if isinstance(error, QemuDiedError):
+            return True
+        return await original(self, plan, taken, error)
+
+    wrap(Executor, "_undo", undo)
+
+
+@mutant(
+    "XLS-FAIL-005",
+    bug="xl save -p leaves a partial file when there is no space",
+    test="test_interrupted.py::test_no_space_for_memory[paused]",
+)
+def partial_memory_image_left() -> None:
+    """A memory image for which there was no space is left as far as it was written."""
+
+    async def save(original: Any, self: Any, record: Any, path: str, **kwargs: Any) -> None:
+        try:
+            await original(self, record, path, **kwargs)
+        except HostError:
+            with contextlib.suppress(OSError), open(path, "xb") as file:
+                file.write(b"a part")
+            raise
+
+    wrap(QemuHost, "save_memory", save)
+
+
+@mutant("XLS-LIVE-005", test="test_interrupted.py::test_no_space_for_memory[live]")
+def guest_restarted_by_a_failing_live_snapshot() -> None:
+    """When a live snapshot fails the guest starts afresh."""
+
+    async def create(original: Any, self: Toolstack, ref: str, request: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, ref, request, **kwargs)
+        except HostError:
+            if request.live:
+                config = self.resolve(ref).config
+                await self.destroy(ref)
+                await self.create(config)
+            raise
+
+    wrap(Toolstack, "snapshot_create", create)
+
+
+@mutant("XLS-FAIL-012", test="test_interrupted.py::test_signal_ends_a_command[SIGTERM]")
+def interrupted_command_tells_of_success() -> None:
+    """A command that a signal ends has the exit status 0."""
+    wrap(cli, "_interrupted", lambda original, signum: 0)
+
+
+# --- two at once --------------------------------------------------------------------------------------------
+
+
+@mutant("XLS-FAIL-007", test="test_two_at_once.py::test_two_operations[the same name]")
+def looks_long_before_it_acts() -> None:
+    """Operations do not wait for each other, and act 100 ms after they have looked."""
+
+    @contextlib.contextmanager
+    def unlocked(original: Any, self: Any, path: Any, **kwargs: Any) -> Iterator[None]:
+        yield
+
+    async def execute(original: Any, self: Executor, plan: Plan) -> None:
+        await asyncio.sleep(0.1)
+        await original(self, plan)
+
+    wrap(Store, "locked", unlocked)
+    wrap(Executor, "execute", execute)
+
+
+@mutant("XLS-FAIL-009", test="test_two_at_once.py::test_a_domain_that_stays_busy")
+def busy_is_the_fault_of_the_host() -> None:
+    """A domain that is busy is told to be a failure of the host."""
+    BusyError.kind = "host"

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
-from xlsnap import layout, store
-from xlsnap.errors import DomainStateError, UnknownDomainError
+from xlsnap import layout, plan, store
+from xlsnap import snapshot as snapshots
+from xlsnap import stored as stored_files
+from xlsnap.errors import DomainStateError, SnapshotDamagedError, UnknownDomainError
 from xlsnap.snapshot import SnapshotType
+from xlsnap.stored import StoredSnapshots
 from xlsnap.toolstack import Toolstack
 
 from .catalogue import edit_description, edit_metadata, mutant, replace, wrap
@@ -150,3 +155,109 @@ def forgotten_by_a_fresh_start() -> None:
         return info
 
     wrap(Toolstack, "create", create)
+
+
+def _only_in_the_file(written: Any, listed: Any) -> None:
+    """Change what metadata says, but not what is listed."""
+    edit_metadata(written)
+    wrap(
+        Toolstack,
+        "snapshot_list",
+        lambda original, self, ref: [listed(snapshot) for snapshot in original(self, ref)],
+    )
+
+
+@mutant("XLS-META-004", test="test_metadata.py::test_metadata[descriptions]")
+def local_time_in_the_file() -> None:
+    """The file has the creation time in seconds of local time, an hour east."""
+    _only_in_the_file(
+        lambda snapshot: replace(snapshot, creation_time=snapshot.creation_time + 3600),
+        lambda snapshot: replace(snapshot, creation_time=snapshot.creation_time - 3600),
+    )
+
+
+@mutant(
+    "XLS-META-006",
+    bug="a toolstack pauses a domain to snapshot it, and stores that",
+    test="test_metadata.py::test_metadata[descriptions]",
+)
+def file_says_paused() -> None:
+    """The file says that the domain was paused, as it was while the snapshot was taken."""
+    _only_in_the_file(
+        lambda snapshot: replace(snapshot, running=False, paused=True),
+        lambda snapshot: replace(snapshot, running=True, paused=False),
+    )
+
+
+@mutant("XLS-META-008")
+def file_written_in_place() -> None:
+    """A metadata file is written under its own name, in two halves."""
+
+    def write(original: Any, self: Any, paths: Any, name: str, content: bytes) -> None:
+        layout.make_private_directory(paths.snapshots)
+        with open(os.open(paths.metadata(name), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            file.write(content[: len(content) // 2])
+            file.flush()
+            time.sleep(0.02)
+            file.write(content[len(content) // 2 :])
+
+    wrap(store.Store, "write_metadata", write)
+
+
+@mutant("XLS-META-009", test="test_metadata.py::test_unknown_keys_are_kept")
+def unknown_keys_dropped() -> None:
+    """Keys of another toolstack are lost when a file is written again."""
+
+    def keep(original: Any, snapshot: Any) -> bytes:
+        mine = {key: value for key, value in snapshot.extra.items() if key.startswith("xlsnap_")}
+        return bytes(original(replace(snapshot, extra=mine)))
+
+    for module in (snapshots, plan.create, plan.delete, plan.observed):
+        if hasattr(module, "to_json"):
+            wrap(module, "to_json", keep)
+
+
+@mutant("XLS-META-011", test="test_metadata.py::test_damaged_file_hides_nothing_else")
+def damaged_file_stops_everything() -> None:
+    """Where one metadata file cannot be understood no snapshot can be reverted to."""
+
+    async def revert(original: Any, self: Toolstack, ref: str, *args: Any, **kwargs: Any) -> Any:
+        self.snapshot_list(ref)
+        return await original(self, ref, *args, **kwargs)
+
+    wrap(Toolstack, "snapshot_revert", revert)
+
+
+@mutant("XLS-META-011", test="test_metadata.py::test_damaged_file_hides_nothing_else")
+def damaged_file_passed_over() -> None:
+    """A snapshot whose metadata cannot be understood is treated as if it did not exist."""
+
+    def stored(original: Any, self: Any, name: str) -> Any:
+        try:
+            return original(self, name)
+        except SnapshotDamagedError:
+            raise KeyError(name) from None
+
+    wrap(StoredSnapshots, "__getitem__", stored)
+
+
+@mutant("XLS-META-012", test="test_metadata.py::test_own_keys_have_one_prefix")
+def keys_without_a_prefix() -> None:
+    """Metadata has a key `parent` beside those with the prefix."""
+    edit_metadata(
+        lambda snapshot: replace(snapshot, extra={**snapshot.extra, "parent": snapshot.parent or ""})
+    )
+
+
+@mutant("XLS-META-014", test="test_metadata.py::test_defaults_may_be_left_out")
+def all_fields_needed() -> None:
+    """A metadata file in which a field is missing is not understood."""
+
+    def read(original: Any, data: bytes, *, where: str) -> Any:
+        snapshot = original(data, where=where)
+        for field in ("description", "running", "blocked", "paused", "shutdown", "dying"):
+            if f'"{field}"'.encode() not in data:
+                raise SnapshotDamagedError(f"{where}: no {field}")
+        return snapshot
+
+    wrap(stored_files, "from_json", read)
