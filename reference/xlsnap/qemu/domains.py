@@ -62,11 +62,16 @@ class QemuProcesses:
         return record.process is not None and process.living_pid(self._paths(record)) is not None
 
     async def attach(self, record: DomainRecord) -> RunState | None:
-        """Connect to the domain's monitor and ask it; the domain's lock must be held."""
+        """Connect to the domain's monitor and ask it; the domain's lock must be held.
+
+        A save of memory that a toolstack has left when it was killed is ended.
+        """
         if not self.is_active(record):
             return None
         try:
-            return await self._status(record, await self._connections.get(self._paths(record)))
+            monitor = await self._connections.get(self._paths(record))
+            await monitor.abandon_migration()
+            return await self._status(record, monitor)
         except QemuDiedError:
             return None
 
@@ -108,13 +113,8 @@ class QemuProcesses:
         await (await self._monitor(record)).execute("stop")
 
     async def resume(self, record: DomainRecord) -> None:
-        """QMP `cont`; after a migration it also takes the disks back.
-
-        One that an interrupted toolstack has left is ended first: it would stop the domain at its end.
-        """
-        monitor = await self._monitor(record)
-        await monitor.abandon_migration()
-        await monitor.execute("cont")
+        """QMP `cont`; after a migration it also takes the disks back."""
+        await (await self._monitor(record)).execute("cont")
         self._without_disks.discard(self._paths(record).directory)
 
     async def start(self, record: DomainRecord, config: DomainConfig, *, paused: bool) -> Started:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
 from ..domain import DomainRecord
+from ..errors import HostError
 from ..host import KnownDomain
 from ..layout import StateRoot
 from ..savefile import SaveHeader
@@ -71,7 +73,14 @@ class QemuHost(QemuProcesses, Disks):
         fd = self._images.pop(path, None) if live else None
         if fd is None:
             fd = await self._prepare_memory(record, path, live=live)
-        await write_image(await self._monitor(record), path, fd, live=live)
+        monitor = await self._monitor(record)
+        try:
+            await write_image(monitor, path, fd, live=live)
+        except BaseException:  # also when we are told to end: what comes next must know whose the disks are
+            with contextlib.suppress(HostError):
+                await monitor.abandon_migration()
+                await self._status(record, monitor)
+            raise
         if not live:
             self._without_disks.add(self._paths(record).directory)
 

@@ -144,11 +144,16 @@ class Monitor:
         return found
 
     async def abandon_migration(self) -> None:
-        """End a migration that is going on; one of a running guest is waited for (see `finish_migration`)."""
+        """End the migration of a paused guest, if one is going on: it would take the disks away at its end.
+
+        That of a live snapshot goes on: it takes nothing away, and must not be ended (`memory._choose_kind`).
+        """
         if (await self.execute("query-migrate")).get("status") not in _MIGRATING:
             return
-        if not (await self.execute("query-status"))["running"]:
-            await self.execute("migrate_cancel")
+        capabilities = await self.execute("query-migrate-capabilities")
+        if any(each["capability"] == "background-snapshot" and each["state"] for each in capabilities):
+            return
+        await self.execute("migrate_cancel")
         await self.finish_migration()
         await self._leave_migration_states()
 

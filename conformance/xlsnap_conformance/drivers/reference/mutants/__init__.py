@@ -25,6 +25,7 @@ from . import (
     metadata,
     model,
     revert,
+    wrong_model,
 )
 from .catalogue import CATALOGUE, Mutant
 
@@ -44,4 +45,5 @@ __all__ = [
     "metadata",
     "model",
     "revert",
+    "wrong_model",
 ]
