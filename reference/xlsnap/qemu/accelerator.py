@@ -7,8 +7,6 @@ a few instructions that enters protected mode, sleeps through timer interrupts, 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -17,7 +15,7 @@ import msgspec
 
 from ..errors import HostError, InputError
 from ..store import write_durably
-from .process import BINARY, find_binary
+from .process import BINARY, brief, find_binary
 
 CHOICES = ("auto", "kvm", "tcg")
 TRIAL_SECONDS = 3.0
@@ -61,25 +59,18 @@ async def works(accelerator: str, *, seconds: float = TRIAL_SECONDS) -> bool:
     with tempfile.TemporaryDirectory(prefix="xlsnap-trial-") as directory:
         rom = Path(directory, "trial.rom")
         rom.write_bytes(trial_rom())
-        process = await asyncio.create_subprocess_exec(
+        command = (
             binary,
             *("-nodefaults", "-no-user-config", "-display", "none", "-m", "1"),
             *("-machine", f"pc,accel={accelerator}", "-bios", str(rom)),
             *("-device", "isa-debug-exit,iobase=0xf4,iosize=1"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
         )
         try:
-            async with asyncio.timeout(seconds):
-                return await process.wait() == _SUCCESS
+            async with brief(*command, seconds=seconds) as (process, _):
+                pass
         except TimeoutError:
             return False
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+        return process.returncode == _SUCCESS
 
 
 class _Found(msgspec.Struct, frozen=True):

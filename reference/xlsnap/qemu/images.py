@@ -7,7 +7,6 @@ The format is always named: an image that a guest has written could pretend to b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 from collections.abc import Callable, Collection
@@ -16,7 +15,7 @@ from typing import Any
 from ..errors import HostError, HostTimeoutError
 from ..host import Tag
 from ..steps import DiskImage
-from .process import find_binary
+from .process import brief, find_binary
 
 QEMU_IMG_SECONDS = 120.0
 
@@ -38,28 +37,17 @@ async def qemu_img(
 
     :raise HostError: with its last line if it fails.
     """
-    binary = find_binary("qemu-img")
-    process = await asyncio.create_subprocess_exec(
-        binary,
-        *arguments,
-        *(() if tell is None else ("-p",)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    command = (find_binary("qemu-img"), *arguments, *(() if tell is None else ("-p",)))
     try:
-        async with asyncio.timeout(timeout) as limit, asyncio.TaskGroup() as group:
+        async with (
+            brief(*command, seconds=timeout, output=asyncio.subprocess.PIPE) as (process, limit),
+            asyncio.TaskGroup() as group,
+        ):
             reading = group.create_task(_read(process.stdout, limit, timeout, tell))
             complaining = group.create_task(_read(process.stderr, None, timeout, None))
-            await process.wait()
     except TimeoutError:
         problem = "end within" if tell is None else "make progress for"
         raise HostTimeoutError(f"qemu-img {arguments[0]} did not {problem} {timeout:g} s") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
     if process.returncode not in allowed:
         errors = complaining.result().decode(errors="replace")
         lines = errors.strip().splitlines() or [f"qemu-img {arguments[0]}: {_ending(process.returncode)}"]

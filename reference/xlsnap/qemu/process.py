@@ -16,7 +16,7 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -203,6 +203,28 @@ async def wait_for_end(paths: ProcessPaths, pid: int, timeout: float) -> bool:
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)
+
+
+@contextlib.asynccontextmanager
+async def brief(
+    *command: str, seconds: float, output: int = asyncio.subprocess.DEVNULL
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.Timeout]]:
+    """Run a process that has to end within a time, which can be put off; afterwards it has ended.
+
+    :raise TimeoutError: if it took longer and was killed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output
+    )
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield process, limit
+            await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 async def kill(paths: ProcessPaths) -> None:
