@@ -125,15 +125,27 @@ class Store:
             os.rmdir(paths.snapshots)
 
     def allocate_domid(self) -> int:
-        """Return a domain id that was not used before under this root."""
+        """Return a domain id that was not used before under this root.
+
+        :raise HostError: if it cannot be noted.
+        """
         counter = self.root.path / "next-domid"
         with self.locked(self.root.lock, what=f"state root {self.root.path}", timeout=ROOT_LOCK_SECONDS):
             try:
-                domid = int(counter.read_text())
-            except (FileNotFoundError, ValueError):
-                domid = max((key.domid or 0 for key in self.domain_keys()), default=0) + 1
-            counter.write_text(str(domid + 1))
+                domid = self._read_counter(counter)
+                fd = os.open(counter, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                with open(fd, "w") as file:
+                    file.write(str(domid + 1))
+            except OSError as error:
+                raise HostError(
+                    f"cannot write {counter}: {error.strerror}", hint=space_hint(error)
+                ) from error
         return domid
+
+    def _read_counter(self, counter: Path) -> int:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int(counter.read_text())
+        return max((key.domid or 0 for key in self.domain_keys()), default=0) + 1
 
     # --- snapshots --------------------------------------------------------------------------------------
 

@@ -152,6 +152,14 @@ def test_a_domain_is_found_by_name_before_id_before_uuid(store: Store) -> None:
 def test_ids_are_never_used_twice(store: Store) -> None:
     store.root.path.mkdir()
     assert [store.allocate_domid() for _ in range(3)] == [1, 2, 3]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in store.root.path.iterdir()} == {0o600}
+
+
+def test_an_id_that_cannot_be_noted_is_not_given(store: Store) -> None:
+    store.root.path.mkdir()
+    (store.root.path / "next-domid").mkdir()
+    with pytest.raises(HostError, match=r"cannot write .*next-domid: Is a directory"):
+        store.allocate_domid()
 
 
 def test_a_failing_write_leaves_the_old_content_and_nothing_else(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
