@@ -66,18 +66,19 @@ def external(name: str, *, memory: bool = True, live: bool = False) -> SnapshotR
 class RawChain:
     """A chain of images and a QEMU that has it open, by hand."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.config = make_config(directory, "raw")
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory = directory / name
+        self.directory.mkdir()
+        self.config = make_config(self.directory, name)
         self.images = [DiskImage("hda", str(self.config.disks[0].target), "qcow2")]
-        self.memory = directory / "raw.save"
+        self.memory = self.directory / "raw.save"
         self.made = 0
         self.qemu: RawQemu | None = None
 
     def overlay(self) -> None:
         """Put an empty image over the upper one."""
         self.made += 1
-        path = str(self.directory / f"raw{self.made}.qcow2")
+        path = str(self.directory / f"o{self.made}.qcow2")
         backing = ("-u", "-b", self.images[-1].path, "-F", "qcow2")
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, path, "1M"], check=True)
         self.images.append(DiskImage("hda", path, "qcow2"))
@@ -150,11 +151,14 @@ OPERATIONS = (*WITHOUT_OPENING, "create", "revert", "delete")
 
 
 async def at_depths(directory: Path) -> dict[tuple[str, str, int], float]:
-    """Return medians by who did it, what, and at which depth of the chain: ours and by hand in turns."""
+    """Return medians by who did it, what, and at which depth of the chain.
+
+    All depths and both ways have their turn in each round, so that what else the machine does is the same for
+    all of them.
+    """
     times: dict[tuple[str, str, int], list[float]] = {}
-    raw = RawChain(directory)
+    raws = {depth: RawChain(directory, f"raw{depth}") for depth in DEPTHS}
     async with Toolstack(StateRoot.at(directory / "root"), accelerator="tcg", keep_connections=True) as tools:
-        await tools.create(make_config(directory, "chain"))
 
         async def timed(what: str, depth: int, ours: Awaitable[object], by_hand: Callable[[], None]) -> None:
             start = time.perf_counter()
@@ -165,26 +169,31 @@ async def at_depths(directory: Path) -> dict[tuple[str, str, int], float]:
             times.setdefault(("ours", what, depth), []).append(middle - start)
             times.setdefault(("raw", what, depth), []).append(end - middle)
 
+        async def take_turns(depth: int, name: str) -> None:
+            domain, raw = f"chain{depth}", raws[depth]
+            for what, options in WITHOUT_OPENING.items():
+                ours = tools.snapshot_create(domain, external(name, **options))
+                await timed(what, depth, ours, lambda: raw.create(**options))  # noqa: B023
+                await tools.snapshot_delete(domain, name)
+                raw.delete()
+            await timed("create", depth, tools.snapshot_create(domain, external(name)), raw.create)
+            await timed("revert", depth, tools.snapshot_revert(domain, name), raw.revert)
+            await timed("delete", depth, tools.snapshot_delete(domain, name), raw.delete)
+
         try:
-            depth = 1
-            for wanted in DEPTHS:
-                for number in range(depth, wanted):
-                    await tools.snapshot_create("chain", external(f"d{number}", memory=False))
-                depth = wanted
-                raw.deepen(wanted)
-                for number in range(ROUNDS):
-                    name = f"n{number}"
-                    for what, options in WITHOUT_OPENING.items():
-                        ours = tools.snapshot_create("chain", external(name, **options))
-                        await timed(what, depth, ours, lambda: raw.create(**options))  # noqa: B023
-                        await tools.snapshot_delete("chain", name)
-                        raw.delete()
-                    await timed("create", depth, tools.snapshot_create("chain", external(name)), raw.create)
-                    await timed("revert", depth, tools.snapshot_revert("chain", name), raw.revert)
-                    await timed("delete", depth, tools.snapshot_delete("chain", name), raw.delete)
+            for depth, raw in raws.items():
+                await tools.create(make_config(directory, f"chain{depth}"))
+                for number in range(1, depth):
+                    await tools.snapshot_create(f"chain{depth}", external(f"d{number}", memory=False))
+                raw.deepen(depth)
+            for number in range(ROUNDS):
+                for depth in DEPTHS:
+                    await take_turns(depth, f"n{number}")
         finally:
-            raw.close()
-            await tools.destroy("chain")
+            for raw in raws.values():
+                raw.close()
+            for info in await tools.domains():
+                await tools.destroy(info.name)
     return {key: statistics.median(values) for key, values in times.items()}
 
 
