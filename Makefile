@@ -12,10 +12,10 @@ python := .venv/bin/python
 conformance unit crash deep: export TMPDIR := $(shell scripts/tmpdir.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup conformance test lint unit crash deep bench format wheel clean
+.PHONY: help setup conformance test lint unit crash deep bench format libvirt-start libvirt-stop conformance-libvirt wheel clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing; other targets do this by themselves
 	@scripts/setup.sh
@@ -41,6 +41,17 @@ deep: setup ## search longer: twenty times the examples, deep scenarios, several
 	for seed in 1 2 3 4 5; do \
 	    $(python) -m xlsnap_conformance run --profile deep --seed $$seed -n $(JOBS) --report $(REPORT) || exit; \
 	done
+
+libvirt-start: setup ## start a libvirtd of the kit's own, in a private directory
+	$(python) -m xlsnap_conformance host libvirt start
+
+libvirt-stop: setup ## stop it
+	$(python) -m xlsnap_conformance host libvirt stop
+
+conformance-libvirt: libvirt-start ## run the suite against libvirt's QEMU driver; writes report/
+	$(python) -m xlsnap_conformance run --driver virsh --profile $(PROFILE) -n $(JOBS) --report $(REPORT) \
+		--expectations conformance/xlsnap_conformance/drivers/virsh/libvirt-9.0.toml $(ARGS); \
+	status=$$?; $(python) -m xlsnap_conformance host libvirt stop; exit $$status
 
 bench: setup ## measure speed; prints ratios and goals
 	$(python) tests/bench/run.py $(ARGS)

@@ -67,12 +67,15 @@ class Fence:
 
         :raise HarnessError: if the byte budget is used up.
         """
-        used = self.used()
-        if used > self.budget:
-            raise HarnessError(f"{self.path} has {used} bytes, the budget is {self.budget}")
+        self._check_budget()
         directory = self.path / name
         directory.mkdir(mode=0o700)
         return directory
+
+    def _check_budget(self) -> None:
+        used = self.used()
+        if used > self.budget:
+            raise HarnessError(f"{self.path} has {used} bytes, the budget is {self.budget}")
 
     def used(self) -> int:
         """Return the bytes on disk under our directory."""
@@ -85,10 +88,12 @@ class Fence:
         return total
 
     def check(self, request: p.Request[Any]) -> None:
-        """Refuse a request that would leave the fence.
+        """Refuse a request that would leave the fence, or write more when the byte budget is used up.
 
         :raise HarnessError: naming what is outside.
         """
+        if isinstance(request, p.DomainCreate | p.SnapshotCreate | p.SnapshotRevert):
+            self._check_budget()
         domain = request.name if isinstance(request, p.DomainCreate) else getattr(request, "domain", PREFIX)
         if not domain.startswith(PREFIX) and not _is_uuid(domain):
             raise HarnessError(f"refused to touch domain {domain!r}: its name does not begin with {PREFIX}")

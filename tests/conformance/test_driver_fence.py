@@ -66,6 +66,31 @@ def test_byte_budget(tmp_path: Path) -> None:
         (directory / "full").write_bytes(os.urandom(2 << 20))
         with pytest.raises(HarnessError, match="budget"):
             fence.new_directory("three")
+        for grows in (domain(f"{PREFIX}1", f"{fence.path}/hda"), p.SnapshotCreate(domain=f"{PREFIX}1")):
+            with pytest.raises(HarnessError, match="budget"):
+                fence.check(grows)
+        fence.check(p.SnapshotDelete(domain=f"{PREFIX}1", name="s"))
+        fence.check(p.DomainDestroy(domain=f"{PREFIX}1"))
+
+
+BROKEN = Path(__file__).parents[1] / "drivers" / "broken_driver.py"
+
+
+def test_domains_of_others_are_listed_and_never_asked_for(tmp_path: Path) -> None:
+    """The driver shows domains of others beside ours, also such as are named nearly as ours."""
+    asked = tmp_path / "asked"
+    done = subprocess.run(
+        [sys.executable, "-m", "xlsnap_conformance", "run", "--profile", "quick", "--seed", "1",
+         "--driver", f"{sys.executable} {BROKEN} 'among others'", "-k", "identity or branches"],
+        capture_output=True, text=True, check=False, timeout=300, env={**os.environ, "ASKED": str(asked)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [row.split() for row in asked.read_text().splitlines()]
+    assert ["domain_list", "-"] in rows
+    names = {name for _, name in rows if name != "-"}
+    assert names
+    assert not names & {"vm-of-others", "xlsnap", "xlsnap-cts"}
+    assert not [name for name in names if name.startswith("00000000-")]  # their uuids
 
 
 def test_only_processes_on_our_files_are_ended(tmp_path: Path) -> None:

@@ -97,6 +97,19 @@ def no_uuid(call: Message, ask: Ask) -> bytes:
     return line(ask(call))
 
 
+def foreign(call: Message, ask: Ask) -> bytes:
+    """There are domains of others too. It is written down which domains are asked for."""
+    with open(os.environ["ASKED"], "a") as asked:
+        named = call["args"].get("domain") or (call["args"].get("name") if "uuid" in call["args"] else None)
+        print(call["verb"], named or "-", file=asked)
+    reply = ask(call)
+    if call["verb"] == "domain_list":
+        for number, name in enumerate(("vm-of-others", "xlsnap", "xlsnap-cts"), start=1):
+            uuid = f"00000000-0000-4000-8000-00000000000{number}"
+            reply["result"]["domains"].append({"name": name, "uuid": uuid, "state": "running"})
+    return line(reply)
+
+
 ROOT: list[Any] = [None]
 
 WAYS: dict[str, Way] = {
@@ -128,6 +141,7 @@ WAYS: dict[str, Way] = {
     "snapshot refused": on("snapshot_create", refused),
     "slow": on("domain_state", slowly),
     "leaves domains": on("teardown", nothing),
+    "among others": foreign,
     "never ends": lambda call, ask: line(ask(call)),
 }
 
