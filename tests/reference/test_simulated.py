@@ -32,7 +32,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from simulated_host import Image, Sectors, SimulatedHost, contents, load, store
-from xlsnap import executor, savefile
+from xlsnap import performing, savefile
 from xlsnap import plan as planning
 from xlsnap import steps as do
 from xlsnap.chain import Images, Merge
@@ -439,7 +439,7 @@ async def _nothing(*args: Any) -> None:
 
 
 def _without_effect(kind: type[do.Step]) -> Callable[[pytest.MonkeyPatch], None]:
-    performers: dict[Any, Any] = executor._PERFORM
+    performers: dict[Any, Any] = performing.PERFORM
     return lambda patch: patch.setitem(performers, kind, _nothing)
 
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xlsnap import chain, executor, plan, steps, toolstack
+from xlsnap import chain, performing, plan, steps, toolstack
 from xlsnap.domain import Overlay
 from xlsnap.errors import DiskChoiceError
 from xlsnap.executor import Executor
@@ -272,8 +272,8 @@ def left_on_the_overlay() -> None:
             PlannedStep(step.do) if isinstance(step.do, steps.CreateOverlays) else step for step in planned
         ]
 
-    original = executor._PERFORM[steps.TakeBackDiskSnapshots]
-    executor._PERFORM[steps.TakeBackDiskSnapshots] = take_back
+    original = performing.PERFORM[steps.TakeBackDiskSnapshots]
+    performing.PERFORM[steps.TakeBackDiskSnapshots] = take_back
     edit_steps("plan_create", keep_overlays)
 
 
@@ -287,12 +287,12 @@ def overlay_left_by_failing_create() -> None:
     async def undo(original: Any, self: Executor, plan: Plan, *args: Any) -> Any:
         if plan.operation != "create":
             return await original(self, plan, *args)
-        remove = executor._remove_images
-        executor._remove_images = executor._PERFORM[steps.RemoveImages] = forget
+        remove = performing._remove_images
+        performing._remove_images = performing.PERFORM[steps.RemoveImages] = forget
         try:
             return await original(self, plan, *args)
         finally:
-            executor._remove_images = executor._PERFORM[steps.RemoveImages] = remove
+            performing._remove_images = performing.PERFORM[steps.RemoveImages] = remove
 
     wrap(Executor, "_undo", undo)
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from xlsnap import cli, executor, steps
+from xlsnap import cli, performing, steps
 from xlsnap.errors import BusyError, HostError, QemuDiedError
 from xlsnap.executor import Executor
 from xlsnap.journal import Journal
@@ -131,13 +131,13 @@ def _forget_interrupted(operation: str) -> None:
 
 def _linger(step: type[steps.Step], seconds: float = 0.5) -> None:
     """Take a while after each step of a kind, as on a busy disk."""
-    perform: Any = executor._PERFORM[step]
+    perform: Any = performing.PERFORM[step]
 
     async def slowly(run: Executor, do: Any) -> None:
         await perform(run, do)
         await asyncio.sleep(seconds)
 
-    executor._PERFORM[step] = slowly
+    performing.PERFORM[step] = slowly
 
 
 @mutant(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xlsnap import executor, plan, steps
+from xlsnap import performing, plan, steps
 from xlsnap.errors import DomainStateError, UnknownSnapshotError
 from xlsnap.qemu import images
 from xlsnap.qemu.qcow2 import read_header
@@ -56,8 +56,8 @@ def unselected_disk_reverted() -> None:
                 for tag in read_header(image).tags[-1:]:
                     await images.apply_tag(image, tag.id)
 
-    original = executor._PERFORM[steps.ApplyDiskSnapshots]
-    executor._PERFORM[steps.ApplyDiskSnapshots] = apply
+    original = performing.PERFORM[steps.ApplyDiskSnapshots]
+    performing.PERFORM[steps.ApplyDiskSnapshots] = apply
 
 
 @mutant("XLS-TERM-003", bug="qemu-img snapshot -a and loadvm look ids up before names")
