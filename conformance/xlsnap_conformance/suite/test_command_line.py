@@ -19,11 +19,12 @@ from xlsnap_conformance.subject import Subject
 
 from .conftest import Need, Tell
 
+pytestmark = pytest.mark.needs("cli")
+
 
 @pytest.fixture
-def command(subject: Subject, need: Need) -> CommandLine:
+def command(subject: Subject) -> CommandLine:
     """The implementation's command line."""
-    need("cli")
     return CommandLine(subject)
 
 

@@ -36,7 +36,7 @@ ELSEWHERE = ("XLS-MODEL-006", "XLS-TERM-005")
 
 
 @pytest.mark.clauses(*ELSEWHERE)
-def test_domains_do_not_touch_each_other(new_scenario: NewScenario, need: Need) -> None:
+def test_domains_do_not_touch_each_other(new_scenario: NewScenario, need: Need, tell: Tell) -> None:
     """Two domains with snapshots of the same names."""
     for capability in ("memory", "revert", "delete"):
         need(capability)
@@ -51,10 +51,11 @@ def test_domains_do_not_touch_each_other(new_scenario: NewScenario, need: Need) 
         other.undisturbed(ELSEWHERE, f"after something was done to another domain ({describe(step)})")
     other.play(do.Revert(name="same"))
     other.finish()
+    tell(f"{other.checks} observations of the other domain as if it were alone")
 
 
 @pytest.mark.clauses("XLS-LIST-009")
-def test_order_within_a_second(scenario: Scenario, subject: Subject, need: Need) -> None:
+def test_order_within_a_second(scenario: Scenario, need: Need, tell: Tell) -> None:
     need("memory")
     need("list-order")
     names = ["c", "a", "d", "b"]
@@ -69,6 +70,7 @@ def test_order_within_a_second(scenario: Scenario, subject: Subject, need: Need)
             observed=[snapshot.name for snapshot in listed],
             trace=scenario.trace(),
         )
+    tell(f"{names} within {listed[-1].creation_time - listed[0].creation_time} s")
 
 
 @pytest.mark.clauses("XLS-MODEL-007")
@@ -97,7 +99,7 @@ def test_raw_image_that_looks_like_qcow2(new_scenario: NewScenario, tell: Tell) 
 
 
 @pytest.mark.clauses("XLS-LIST-006")
-def test_list_by_uuid(scenario: Scenario, subject: Subject, need: Need) -> None:
+def test_list_by_uuid(scenario: Scenario, subject: Subject, need: Need, tell: Tell) -> None:
     need("list-stopped")
     scenario.play(do.Create(name="before", memory="no" if "memory" not in subject.capabilities else "yes"))
     for state in ("running", "stopped"):
@@ -112,10 +114,11 @@ def test_list_by_uuid(scenario: Scenario, subject: Subject, need: Need) -> None:
                 observed=[snapshot.name for snapshot in listed],
                 trace=scenario.trace(),
             )
+    tell("the list of the uuid, running and stopped, is that of the name")
 
 
 @pytest.mark.clauses("XLS-LIST-008")
-def test_listing_changes_nothing(scenario: Scenario, need: Need) -> None:
+def test_listing_changes_nothing(scenario: Scenario, need: Need, tell: Tell) -> None:
     need("memory")
     scenario.play(do.Set(key="a", value="1"))
     scenario.play(do.Create(name="first"))
@@ -127,16 +130,18 @@ def test_listing_changes_nothing(scenario: Scenario, need: Need) -> None:
         scenario.play(do.List())
     scenario.play(do.Unpause())
     scenario.finish()
+    tell(f"listed 5 times running and 3 times paused, {scenario.checks} observations as the model says")
 
 
 @pytest.mark.clauses("XLS-REVERT-012")
-def test_identity_outlives_revert(scenario: Scenario, need: Need) -> None:
+def test_identity_outlives_revert(scenario: Scenario, need: Need, tell: Tell) -> None:
     need("memory")
     need("revert")
     scenario.play(do.Create(name="before"))
     for _ in range(2):
         scenario.play(do.Revert(name="before"))
         scenario.play(do.Check())
+    tell(f"after two reverts {scenario.domain.name} has the uuid {scenario.domain.uuid}")
 
 
 @pytest.mark.clauses("XLS-REVERT-003", "XLS-CREATE-021")

@@ -110,6 +110,9 @@ def test_mixed_disks_and_memory_are_of_one_instant(new_scenario: NewScenario, ne
 
 FORMATS = ("XLS-CREATE-026", "XLS-MODEL-007")
 
+BEHIND_THE_HEADER = 1500
+"""A sector behind the forged header: what the guest reads there tells the formats apart."""
+
 
 @pytest.mark.clauses("XLS-CREATE-026", "XLS-CREATE-029")
 def test_raw_backing_file_that_looks_like_qcow2(new_scenario: NewScenario, need: Need, tell: Tell) -> None:
@@ -118,6 +121,7 @@ def test_raw_backing_file_that_looks_like_qcow2(new_scenario: NewScenario, need:
         need(capability)
     scenario = new_scenario(DomainOf(disks=(do.DiskOf(vdev="hda", format="raw"),)))
     before = scenario.domain.guest().disks()[0]
+    scenario.play(do.Write(vdev="hda", lba=BEHIND_THE_HEADER, word="kept"))
     scenario.play(do.Destroy())
     _forge(scenario.domain.image("hda"))
     scenario.play(do.Start())
@@ -126,15 +130,16 @@ def test_raw_backing_file_that_looks_like_qcow2(new_scenario: NewScenario, need:
     scenario.accepts(p.SnapshotRevert(domain=scenario.domain.name, name="s"), FORMATS)
     scenario.domain.reconnect()
     scenario.accepts(p.DomainPowerCycle(domain=scenario.domain.name), FORMATS)
-    after = scenario.domain.guest().disks()[0]
-    if after != before:
+    guest = scenario.domain.guest()
+    after, word = guest.disks()[0], guest.read(scenario.domain.disk_number_of["hda"], BEHIND_THE_HEADER)
+    if (after, word) != (before, "kept"):
         raise ConformanceFailure(
             FORMATS,
             "the format of a raw backing file was guessed from its content",
-            expected=f"a disk of {before} sectors",
-            observed=f"a disk of {after} sectors",
+            expected=f"a disk of {before} sectors with the word kept",
+            observed=f"a disk of {after} sectors with {word}",
         )
-    tell(f"the guest still has {after} sectors")
+    tell(f"the guest still has {after} sectors, and reads what it wrote")
 
 
 def _forge(image: Path) -> None:

@@ -38,6 +38,8 @@ from xlsnap_conformance.wording import describe
 
 from .conftest import Need, NewScenario, Tell
 
+pytestmark = pytest.mark.needs("crash")
+
 LARGE = DomainOf(disks=(DiskOf(vdev="hda"), DiskOf(vdev="xvda")), memory_mib=512)
 """Enough memory for its writing to take a while, also where all of it is zero."""
 

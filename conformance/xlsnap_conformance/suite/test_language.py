@@ -13,7 +13,9 @@ from xlsnap_conformance.examples import Example, load_examples, shown
 from xlsnap_conformance.failures import ConformanceFailure, ImplementationError
 from xlsnap_conformance.subject import Subject
 
-from .conftest import Need, Tell
+from .conftest import Tell
+
+pytestmark = pytest.mark.needs("parse")
 
 BY_DEFAULT: dict[p.Language, str] = {"xl-disk": "XLS-CONF-020"}
 """The clause of examples that stand under none: that of the whole language, XLS-CONF-001 unless said here."""
@@ -83,9 +85,8 @@ ACCEPTED: dict[p.Language, Example] = {
 @pytest.mark.parametrize(
     "clause", [pytest.param(clause, marks=pytest.mark.clauses(clause)) for clause in EXAMPLES]
 )
-def test_examples(clause: str, subject: Subject, need: Need, tell: Tell) -> None:
+def test_examples(clause: str, subject: Subject, tell: Tell) -> None:
     """Those that are accepted come first: a parser that rejects everything proves nothing."""
-    need("parse")
     if "v4" not in load_clauses()[clause].editions and subject.driver.hello.edition == "v4":
         pytest.skip(f"unsupported: {clause} is of another edition")
     examples = sorted(EXAMPLES[clause], key=lambda example: not example.accepted)
@@ -101,8 +102,7 @@ def test_examples(clause: str, subject: Subject, need: Need, tell: Tell) -> None
     "what",
     [pytest.param(what, marks=pytest.mark.clauses(clause)) for what, (clause, _, _) in UNSEEN.items()],
 )
-def test_what_a_page_cannot_show(what: str, subject: Subject, need: Need, tell: Tell) -> None:
-    need("parse")
+def test_what_a_page_cannot_show(what: str, subject: Subject, tell: Tell) -> None:
     clause, good, bad = UNSEEN[what]
     for text, accepted in ((good, True), (bad, False)):
         judge(subject, Example(what, clause, "xl.cfg", accepted, text), clause)
@@ -114,8 +114,7 @@ WRONG_LINES = {1, 3, 4}
 
 
 @pytest.mark.clauses("XLS-CONF-006")
-def test_all_errors_are_told_with_their_places(subject: Subject, need: Need, tell: Tell) -> None:
-    need("parse")
+def test_all_errors_are_told_with_their_places(subject: Subject, tell: Tell) -> None:
     result = ask(subject, "xl.snapshot.conf", WRONG, "XLS-CONF-006")
     lines = {error.line for error in result.errors}
     if lines != WRONG_LINES or not all(error.column > 0 for error in result.errors):
@@ -138,9 +137,8 @@ WARNED: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize(
     "key", [pytest.param(key, marks=pytest.mark.clauses(clause)) for key, (clause, _) in WARNED.items()]
 )
-def test_warning_about_a_key(key: str, subject: Subject, need: Need, tell: Tell) -> None:
+def test_warning_about_a_key(key: str, subject: Subject, tell: Tell) -> None:
     """It names the key; the file is accepted, and without the key there is no warning."""
-    need("parse")
     clause, text = WARNED[key]
     plain = ask(subject, "xl.snapshot.conf", 'name = "x"\n', clause)
     result = ask(subject, "xl.snapshot.conf", text, clause)

@@ -199,7 +199,7 @@ def test_bad_configuration(what: str, scenario: Scenario, tell: Tell) -> None:
 
 @pytest.mark.clauses("XLS-CONF-013", "XLS-CREATE-018")
 @pytest.mark.needs("snapshot-config", "memory")
-def test_creation_time_cannot_be_set(scenario: Scenario) -> None:
+def test_creation_time_cannot_be_set(scenario: Scenario, tell: Tell) -> None:
     text = 'name = "now"\nmemory = "yes"\ncreationtime = "12345"\n'
     scenario.accepts(p.SnapshotCreate(domain=scenario.domain.name, config=text), ("XLS-CONF-013",))
     (row,) = scenario.accepts(p.SnapshotList(domain=scenario.domain.name), ("XLS-LIST-001",)).snapshots
@@ -210,6 +210,7 @@ def test_creation_time_cannot_be_set(scenario: Scenario) -> None:
             expected="the time of creation",
             observed=row.creation_time,
         )
+    tell(f"12345 was asked for, {row.creation_time} is told")
 
 
 @pytest.mark.clauses("XLS-CONF-012")
@@ -236,7 +237,7 @@ def test_a_file_that_does_not_speak_of_memory_is_disk_only(
 
 @pytest.mark.clauses("XLS-CONF-005")
 @pytest.mark.needs("snapshot-config", "disk-only")
-def test_last_setting_counts(scenario: Scenario) -> None:
+def test_last_setting_counts(scenario: Scenario, tell: Tell) -> None:
     text = 'name = "first"\nname = "last"\nmemory = "yes"\nmemory = "no"\n'
     request = p.SnapshotCreate(domain=scenario.domain.name, config=text)
     made = scenario.accepts(request, ("XLS-CONF-005",)).name
@@ -248,3 +249,4 @@ def test_last_setting_counts(scenario: Scenario) -> None:
             expected={"name": "last", "disk_only": True},
             observed={"name": row.name, "disk_only": row.disk_only},
         )
+    tell(f"{row.name!r}, disk-only: {row.disk_only}")

@@ -23,6 +23,8 @@ from xlsnap_conformance.wording import describe
 from .conftest import Need, NewScenario, Tell
 from .test_interrupted import LARGE, TWO, begin, needs, request_for
 
+pytestmark = pytest.mark.needs("concurrency")
+
 PAIRS: dict[str, tuple[Step, Step]] = {
     "the same name": (do.Create(name="x"), do.Create(name="x")),
     "two names": (do.Create(name="x"), do.Create(name="y")),
