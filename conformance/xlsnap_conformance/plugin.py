@@ -23,14 +23,19 @@ import pytest
 
 from . import known
 from .clauses import load_clauses
+from .covering import cover
 from .failures import ConformanceFailure, HarnessError
 from .profiles import Profile, available
 from .report import outcome
 from .report.text import directory_names, encodable
 from .results import Implementation, Status
 from .script import dialect_of
+from .trace import Trace
 
 MARKER = "clauses"
+
+OTHER_COST = 60
+"""What `_cost` says of a test that is no trace."""
 
 
 @dataclass(slots=True)
@@ -87,6 +92,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--profile", default="core", help="which clauses to test, and how hard (core)")
     group.addoption("--xlsnap-seed", type=int, default=None, help="seed of the generated scenarios (random)")
     group.addoption("--clause", action="append", default=[], metavar="ID", help="only tests of this clause")
+    group.addoption("--cover", action="store_true", help="only as many tests as name each clause once")
     group.addoption("--report", type=Path, default=None, metavar="DIR", help="write reports to DIR")
     group.addoption("--expectations", type=Path, metavar="FILE", help="TOML file of what is known to fail")
     group.addoption("--update-expectations", action="store_true", help="rewrite that file from this run")
@@ -180,7 +186,10 @@ def pytest_make_collect_report(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that are of no clause of the profile, or of none that was asked for."""
+    """Leave out the tests that are of no clause of the profile, or of none that was asked for.
+
+    With ``--cover`` leave out those too whose clauses other tests name.
+    """
     profile, clauses = config.stash[RUN].profile, load_clauses()
     asked = set(config.getoption("--clause"))
 
@@ -190,9 +199,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return in_profile and (not asked or bool(asked.intersection(ids)))
 
     chosen = [item for item in items if wanted(item)]
+    if config.getoption("--cover"):
+        of_profile = {item: _clauses_of(item, profile, asked) for item in chosen}
+        chosen = cover(of_profile, {item: _cost(item) for item in chosen})
     if len(chosen) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
         items[:] = chosen
+
+
+def _clauses_of(item: pytest.Item, profile: Profile, asked: set[str]) -> set[str]:
+    """Return the clauses of a test that the run is about."""
+    clauses = load_clauses()
+    ids = {id for id in clause_ids(item) if profile.wants(clauses[id].profiles)}
+    return ids & asked if asked else ids
+
+
+def _cost(item: pytest.Item) -> int:
+    """Guess how long a test takes: the number of steps of its trace.
+
+    What is no trace often needs what few toolstacks can do: it is taken only where nothing else will do.
+    """
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    trace = parameters.get("trace")
+    return len(trace.steps) if isinstance(trace, Trace) else OTHER_COST
 
 
 # --- results: made where the test ran, carried to the leading process in the test's report -----------------

@@ -337,7 +337,7 @@ class Verb(msgspec.Struct, frozen=True):
 
 
 VERBS: dict[str, Verb] = {
-    "hello": Verb(Hello, HelloResult, 120),
+    "hello": Verb(Hello, HelloResult, 300),
     "setup": Verb(Setup, Done, 60),
     "teardown": Verb(Teardown, Done, 120),
     "domain_create": Verb(DomainCreate, DomainCreateResult, 120),

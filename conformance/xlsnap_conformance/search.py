@@ -23,6 +23,19 @@ EFFORTS: dict[Effort, tuple[int, int]] = {
 }
 """Number of scenarios for each shape, and of actions in each."""
 
+SLOW = 5.0
+"""From this time scale on a host is slow: there a generated scenario takes minutes."""
+
+
+def extent(effort: Effort, time_scale: float) -> tuple[int, int]:
+    """Return the number of scenarios and of actions in each, which is much smaller on a slow host (pure).
+
+    >>> extent(Effort.NORMAL, 1), extent(Effort.NORMAL, 15)
+    ((8, 30), (1, 15))
+    """
+    examples, steps = EFFORTS[effort]
+    return (examples, steps) if time_scale < SLOW else (max(1, examples // 8), max(10, steps // 2))
+
 
 def search(
     subject: Subject,
@@ -39,7 +52,7 @@ def search(
     :raise ConformanceFailure: with the shrunk trace of the first failure that is not known; if there is none,
         the first one that is.
     """
-    examples, steps = EFFORTS[effort]
+    examples, steps = extent(effort, subject.driver.time_scale)
     checks = 0
     met: list[ConformanceFailure] = []
     domain, *able = EXTERNAL_SHAPES.get(shape) or (SHAPES[shape],)

@@ -44,6 +44,7 @@ Exit status: 0 nothing was broken, 1 a MUST clause was broken, 2 usage or harnes
 )
 @click.option("-k", "keyword", metavar="EXPR", help="Only tests whose names match, as pytest's -k.")
 @clause_option
+@click.option("--cover", is_flag=True, help="Only as many tests as it takes to test each clause once.")
 @click.option(
     "--expectations",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -61,6 +62,7 @@ def command(
     report: Path | None,
     keyword: str | None,
     clause: tuple[str, ...],
+    cover: bool,
     expectations: Path | None,
     update_expectations: bool,
     strict: bool,
@@ -79,6 +81,8 @@ def command(
         arguments += ["-k", keyword]
     for id in clause:
         arguments += ["--clause", id]
+    if cover:
+        arguments.append("--cover")
     if expectations is not None:
         _check_expectations(expectations, update_expectations)
         arguments += ["--expectations", str(expectations.absolute())]
