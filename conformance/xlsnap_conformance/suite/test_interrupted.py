@@ -131,7 +131,7 @@ OPERATIONS: dict[str, tuple[Step, tuple[str, ...]]] = {
     "delete": (do.Delete(name="two"), ("XLS-DELETE-011", "XLS-FAIL-006")),
 }
 
-KILLS = 4
+KILLS = 3
 """How often an operation is killed, at times spread over what it takes."""
 
 
