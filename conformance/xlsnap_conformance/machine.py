@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -88,6 +88,11 @@ class SnapshotMachine(RuleBasedStateMachine):
     def world(self) -> World:
         """The domain as it must be."""
         return self.scenario.world
+
+    @property
+    def type(self) -> Literal["internal", "external"]:
+        """The type of the disks of a snapshot that is of no certain disks."""
+        return "external" if "external" in self.able else "internal"
 
     def play(self, step: Step) -> None:
         """Play a step, unless the implementation does not claim to be able to; remember if it failed.
@@ -311,7 +316,7 @@ def _occupied_memory(machine: SnapshotMachine, data: st.DataObject) -> Step | No
     path = f"{SCRATCH}/occupied"
     if path not in machine.world.files:
         return do.PutFile(path=path)
-    return do.Create(name=machine.fresh_name(data), memory=path)
+    return do.Create(name=machine.fresh_name(data), memory=path, type=machine.type)
 
 
 def _unwritable_memory(machine: SnapshotMachine, data: st.DataObject) -> Step | None:
@@ -319,7 +324,7 @@ def _unwritable_memory(machine: SnapshotMachine, data: st.DataObject) -> Step | 
     link = f"{SCRATCH}/proc"
     if link not in machine.world.links:
         return do.PutLink(path=link)
-    return do.Create(name=machine.fresh_name(data), memory=f"{link}/memory")
+    return do.Create(name=machine.fresh_name(data), memory=f"{link}/memory", type=machine.type)
 
 
 def _unknown(machine: SnapshotMachine, data: st.DataObject) -> Step | None:

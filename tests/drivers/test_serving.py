@@ -45,13 +45,10 @@ def error(kind: str, message: str, number: int = 1) -> dict[str, object]:
 
 
 def test_hello_is_told_from_the_attributes() -> None:
-    told = ask('{"id": 1, "verb": "hello", "args": {}}')
-    assert told["result"] == {
-        "protocol": 1,
-        "implementation": "plug",
-        "version": "1",
-        "capabilities": ["pause"],
-    }
+    told = ask('{"id": 1, "verb": "hello", "args": {}}')["result"]
+    assert isinstance(told, dict)
+    assert told.items() >= {"protocol": 1, "implementation": "plug", "version": "1"}.items()
+    assert told["capabilities"] == ["pause"]
 
 
 @pytest.mark.parametrize(
