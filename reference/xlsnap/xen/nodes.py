@@ -16,7 +16,7 @@ from ..domain import DomainRecord
 from ..errors import HostError, QmpError
 from ..qemu.graph import Graph, read_graph
 from ..qemu.monitor import Monitor
-from ..qemu.nodes import filter_node, image_node
+from ..qemu.nodes import image_node
 from ..steps import DiskImage
 
 _DEVICES = "/machine/unattached"
@@ -75,15 +75,14 @@ class ByFile:
             raise QmpError(line, str(said).strip())
 
 
+_NO_IMAGES = frozenset({"file", "commit_top"})
+"""Drivers of nodes that are a file, or the filter over an image that is being merged."""
+
+
 async def _format_nodes(monitor: Monitor) -> dict[str, str]:
-    """Return the files of all nodes that are images: neither the files themselves nor filters."""
+    """Return the files of all nodes that are images."""
     nodes: list[dict[str, Any]] = await monitor.execute("query-named-block-nodes", {"flat": True})
-    filters = {filter_node(node["node-name"].removesuffix("-merging")) for node in nodes}
-    return {
-        str(node["node-name"]): str(node["file"])
-        for node in nodes
-        if node["drv"] != "file" and node["node-name"] not in filters
-    }
+    return {str(node["node-name"]): str(node["file"]) for node in nodes if node["drv"] not in _NO_IMAGES}
 
 
 def _downwards(graph: Graph, root: str) -> Iterator[str]:
