@@ -16,8 +16,8 @@ from xlsnap.xen.nodes import ByFile, pv_disks
 
 RECORD = DomainRecord(uuid="u", name="d", config=DomainConfig(name="d"))
 
-# An HVM guest that has not let go of its emulated disk: hda is there twice. Above the image of xvde there is an
-# overlay of ours; what is below the one that the domain was begun with has no name. That of xvdf is being merged.
+# An HVM guest that has not let go of its emulated disk: hda is there twice. Over the image of xvde there is
+# an overlay of ours; what is below the one that the domain was begun with has no name. xvdf is being merged.
 OURS = DiskImage("xvde", "/img/e.s.qcow2", "qcow2")
 DEVICES = {
     "/machine/unattached/device[0]": ("child<ide-hd>", "hda0", "ide0-hd0"),
