@@ -285,7 +285,7 @@ class _Reader:
         """Make the target absolute; a disk without a format is raw (xl-disk-configuration(5))."""
         import dataclasses
 
-        target = self.absolute(disk.target) if disk.target else disk.target
+        target = self.absolute(disk.target) if disk.target and not disk.script else disk.target
         return dataclasses.replace(
             disk, target=target, format="raw" if disk.format == "unknown" else disk.format
         )

@@ -260,7 +260,8 @@ def check_files_exist(config: DomainConfig) -> None:
 
     :raise InputError: naming the first one.
     """
-    named: dict[str, str | None] = {str(disk.vdev): disk.target for disk in config.disks}
+    # What a script's target is only the script knows: xl-disk-configuration(5).
+    named: dict[str, str | None] = {str(disk.vdev): disk.target for disk in config.disks if not disk.script}
     named |= {"kernel": config.kernel, "ramdisk": config.ramdisk, "bios_path_override": config.bios}
     for what, path in named.items():
         if not path:

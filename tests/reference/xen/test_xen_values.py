@@ -67,6 +67,13 @@ def test_only_xen_takes_all_settings() -> None:
         read('name = "a"\non_crash = "explode"\n')
 
 
+def test_a_target_that_a_script_understands_is_no_path() -> None:
+    (disk,) = read(
+        'name = "a"\ndisk = [ "format=raw,vdev=xvda,access=rw,script=block-drbd,target=r0" ]'
+    ).disks
+    assert disk.target == "r0"
+
+
 @pytest.mark.parametrize("name", ['a "b"', "back\\slash", "two\nlines", "tab\there", "schnee-☃", "'"])
 def test_whatever_a_value_has_in_it_is_read_as_it_was(name: str) -> None:
     config = DomainConfig(name="x", extra=name, more={"vncpasswd": name})
