@@ -44,7 +44,7 @@ def test_it_runs_both_commands_with_the_oracle_required_and_ends_with_their_summ
     lines = done.stdout.splitlines()
     setup, test, conformance = (line for line in lines if line.startswith("make "))
     assert setup == "make setup oracle=1"
-    assert test == "make --keep-going test oracle=1"
+    assert test == "make --keep-going --jobs=2 test oracle=1"
     assert re.fullmatch(r"make conformance PROFILE=all ARGS=--seed \d+ oracle=1", conformance)
     assert lines[-5:] == [
         "=== summary",
