@@ -141,6 +141,12 @@ def test_the_reference_passes(title: str, reference: Subject) -> None:
     assert failure_of(trace, reference) is None
 
 
+def test_where_a_merge_has_moved_images_is_not_held_against_who_keeps_no_metadata() -> None:
+    """Without metadata nobody tells where a snapshot is after the delete of another."""
+    with Fence() as fence, Subject("reference --without metadata-files", fence) as subject:
+        assert failure_of(BY_NAME["external-delete-middle"], subject) is None
+
+
 def test_generated_scenarios_find_a_mutant_and_shrink_it(
     reference: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

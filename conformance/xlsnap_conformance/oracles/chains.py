@@ -37,7 +37,8 @@ class Chains:
     ``first`` are those that were made for it and ``present`` those that it uses now, by vdev; also of disks
     that it does not have at the moment. ``places`` are the images that hold a disk's state in a snapshot, or
     its tag, and ``overlays`` the paths of those that the domain went on with, as far as that is known.
-    ``set_aside`` are those of disks that were detached and came back with another image: their user may still
+    ``unknown`` are the places that are only where a snapshot was: images were merged since, and no metadata
+    tells where it is now. ``set_aside`` are those of disks that were detached and came back with another image: their user may still
     want what they hold.
     """
 
@@ -46,6 +47,7 @@ class Chains:
     places: Mapping[Key, Place] = field(default_factory=dict)
     overlays: Mapping[Key, str] = field(default_factory=dict)
     set_aside: frozenset[str] = frozenset()
+    unknown: frozenset[Key] = frozenset()
 
     @classmethod
     def of(cls, first: Mapping[str, Place]) -> Chains:
@@ -71,7 +73,8 @@ def observe(
     :param world: the domain as it must be after the step.
     :param attached: the vdevs that it had before the step, None for all.
     :param disks: the images that it uses, None if that was not asked.
-    :param told: where the metadata says that snapshots are, None where there is none.
+    :param told: where the metadata says that snapshots are, None where there is none: then what a delete has
+        merged, and where the snapshots around it are now, is not known.
     """
     present = dict(known.present)
     if disks is None and not world.snapshots:
@@ -82,6 +85,8 @@ def observe(
     aside = {known.present[vdev].path for vdev in detached if present[vdev] != known.present[vdev]}
     places = {}
     overlays = {}
+    merged = isinstance(step, do.Delete) and step.refused is None and told is None
+    unknown: set[Key] = set()
     for snapshot in world.snapshots:
         for vdev in snapshot.disks:
             key = snapshot.name, vdev
@@ -91,9 +96,11 @@ def observe(
                 continue
             moved = (told or {}).get(key) if isinstance(step, do.Delete) else None
             places[key] = moved or known.places[key]
+            if key in known.unknown or (merged and vdev in world.overlaid):
+                unknown.add(key)
             if key in known.overlays and not isinstance(step, do.Delete):
                 overlays[key] = known.overlays[key]
-    return Chains(known.first, present, places, overlays, known.set_aside | aside)
+    return Chains(known.first, present, places, overlays, known.set_aside | aside, frozenset(unknown))
 
 
 # --- the graph ----------------------------------------------------------------------------------------------
@@ -156,6 +163,8 @@ def follow(chains: Chains, world: World) -> Graph:
     for snapshot in world.snapshots:
         for vdev in snapshot.disks:
             if vdev in snapshot.lost and vdev in snapshot.external:
+                continue
+            if (snapshot.name, vdev) in chains.unknown:
                 continue
             path = chains.places[snapshot.name, vdev].path
             needed.setdefault(path, vdev)

@@ -130,6 +130,8 @@ class Contents:
         """Yield what differs; with `thorough` also files that seem not to have changed are read."""
         for snapshot in world.snapshots:
             for vdev in sorted(snapshot.external - snapshot.lost):
+                if (snapshot.name, vdev) in chains.unknown:
+                    continue
                 path = chains.places[snapshot.name, vdev].path
                 try:
                     seen = [_fingerprint(each) for each in (path, *graph.below(path))]

@@ -30,6 +30,7 @@ def check(
             if vdev not in snapshot.lost:
                 tag = (tags or {}).get((snapshot.name, vdev), snapshot.name)
                 expected.setdefault(chains.places[snapshot.name, vdev].path, []).append(tag)
+    unsure = {vdev for _, vdev in chains.unknown}
     foreign: dict[str, list[str]] = {}
     for vdev, name in world.foreign_tags:
         foreign.setdefault(chains.first[vdev].path, []).append(name)
@@ -38,7 +39,8 @@ def check(
         if node.image is None:
             continue  # raw; or told by `chains.check_graph`
         observed = [tag.name for tag in node.image.tags]
-        yield from _compare(vdev, expected.get(path, []), foreign.get(path, []), observed)
+        if vdev not in unsure:
+            yield from _compare(vdev, expected.get(path, []), foreign.get(path, []), observed)
         if node.image.corrupt:
             summary = f"image of {vdev} is marked corrupt"
             yield Finding(Aspect.IMAGE_SOUND, summary, "not corrupt", "corrupt", vdev)
