@@ -37,9 +37,9 @@ class Chains:
     ``first`` are those that were made for it and ``present`` those that it uses now, by vdev; also of disks
     that it does not have at the moment. ``places`` are the images that hold a disk's state in a snapshot, or
     its tag, and ``overlays`` the paths of those that the domain went on with, as far as that is known.
-    ``unknown`` are the places that are only where a snapshot was: images were merged since, and no metadata
-    tells where it is now. ``set_aside`` are those of disks that were detached and came back with another image: their user may still
-    want what they hold.
+    ``set_aside`` are those of disks that were detached and came back with another image: their user may still
+    want what they hold. ``unknown`` are those of the places where a snapshot only was: images were merged
+    since, and no metadata tells where it is now.
     """
 
     first: Mapping[str, Place]
