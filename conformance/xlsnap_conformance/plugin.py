@@ -78,6 +78,9 @@ class RunContext:
 
 RUN = pytest.StashKey[RunContext]()
 
+_OWN = pytest.StashKey[tuple[str, ...]]()
+"""The clauses that a test names by itself; fixtures add those that they look at."""
+
 
 @pytest.fixture(scope="session")
 def xlsnap_run(request: pytest.FixtureRequest) -> RunContext:
@@ -198,6 +201,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         in_profile = not ids or any(profile.wants(clauses[id].profiles) for id in ids)
         return in_profile and (not asked or bool(asked.intersection(ids)))
 
+    for item in items:
+        item.stash[_OWN] = clause_ids(item)
     chosen = [item for item in items if wanted(item)]
     if config.getoption("--cover"):
         of_profile = {item: _clauses_of(item, profile, asked) for item in chosen}
@@ -244,7 +249,8 @@ def pytest_runtest_makereport(
     try:
         result = outcome.result(
             item.nodeid,
-            clause_ids(item),
+            # A test that was skipped says nothing of what its fixtures would have looked at.
+            item.stash[_OWN] if status is Status.UNSUPPORTED else clause_ids(item),
             error,
             status=status,
             seconds=call.duration,

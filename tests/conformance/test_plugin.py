@@ -103,6 +103,25 @@ def test_good(): pass
     assert status_of(run, THREE) is Status.PASS, "another test has"
 
 
+def test_a_skipped_test_says_nothing_of_what_its_fixtures_add(pytester: pytest.Pytester) -> None:
+    run, _ = judge(
+        pytester,
+        f"""
+@pytest.fixture
+def looks(request): request.node.add_marker(clauses({TWO!r}))
+@clauses({ONE!r})
+def test_good(looks): pass
+@clauses({THREE!r})
+def test_unable(looks): pytest.skip(UNSUPPORTED + 'live')
+""",
+    )
+    assert [status_of(run, clause) for clause in (ONE, TWO, THREE)] == [
+        Status.PASS,
+        Status.PASS,
+        Status.UNSUPPORTED,
+    ]
+
+
 def test_a_broken_shared_fixture_is_one_error_and_blocks_the_rest(pytester: pytest.Pytester) -> None:
     run, result = judge(
         pytester,

@@ -80,7 +80,7 @@ def run_state_stays_in_a_revert() -> None:
     )
 
 
-@mutant("XLS-REVERT-010", part="model", test="branches")
+@mutant("XLS-LIST-001", part="model", test="branches")
 def newer_snapshots_are_lost_in_a_revert() -> None:
     """The model says that a revert removes the snapshots that were taken after the one reverted to."""
 
