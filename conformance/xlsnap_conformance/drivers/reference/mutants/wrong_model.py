@@ -129,7 +129,7 @@ def children_of_the_deleted_are_roots() -> None:
     _effect(do.Delete, delete)
 
 
-@mutant("XLS-TERM-001", part="model", test="odd-names")
+@mutant("XLS-TERM-002", part="model", test="odd-names")
 def spaces_in_names_are_refused() -> None:
     """The model says that a name with a space is refused."""
     wrap(refusals, "bad_name", lambda original, name: " " in name or original(name))
