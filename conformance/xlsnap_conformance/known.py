@@ -6,7 +6,7 @@
     [[known]]
     clause = "XLS-TERM-003"
     test = "test_scenario[names-like-ids]"        # one of the two, or both
-    message = "guest variable"                    # only failures whose message has this
+    message = "guest variable"                    # only if the message, or what was observed, has this
     status = "fail"                               # or "unsupported"
     when = { implementation = "libvirt", version = ">=9,<9.1", edition = "v4" }
     sometimes = true                              # a generated scenario does not find it with every seed
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -30,8 +30,8 @@ import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from .failures import HarnessError
-from .results import ClauseResult, Implementation, Status, TestResult
+from .failures import ConformanceFailure, HarnessError
+from .results import ClauseResult, Evidence, Implementation, Status, TestResult
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -85,7 +85,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         named = result.broken[:1] if self.status == "fail" else result.clauses
         if self.clause is not None and self.clause not in named:
             return False
-        return self.message is None or self.message in result.message
+        said = f"{result.message}\n{result.evidence.observed or ''}"
+        return self.message is None or self.message in said
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,12 +119,15 @@ class Known:
                 return number
         return None
 
-    def expects(
-        self, test: str, broken: Sequence[str], message: str, implementation: Implementation | None
-    ) -> bool:
+    def expects(self, test: str, failure: ConformanceFailure, implementation: Implementation | None) -> bool:
         """Say whether a failure of a test is known."""
         result = TestResult(
-            id=f"::{test}", status=Status.FAIL, clauses=tuple(broken), broken=tuple(broken), message=message
+            id=f"::{test}",
+            status=Status.FAIL,
+            clauses=failure.clause_ids,
+            broken=failure.clause_ids,
+            message=failure.summary,
+            evidence=Evidence(observed=str(failure.observed)),
         )
         return self._entry(result, implementation) is not None
 

@@ -60,9 +60,7 @@ class RunContext:
 
     def is_known(self, test: str) -> Callable[[ConformanceFailure], bool]:
         """Return a function that says of a failure of a test whether it is known."""
-        return lambda failure: self.known.expects(
-            test, failure.clause_ids, failure.summary, self.implementation
-        )
+        return lambda failure: self.known.expects(test, failure, self.implementation)
 
     def blocked_by(self, error: BaseException, test: str) -> str | None:
         """Return the test whose set-up failed with this very exception before ``test``; None for the first.

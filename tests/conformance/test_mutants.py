@@ -166,6 +166,25 @@ def test_generated_scenarios_find_a_mutant_and_shrink_it(
     assert failure_of(trace, reference) is None
 
 
+def test_the_search_goes_on_behind_a_failure_that_is_known() -> None:
+    """Each scenario ends at it, and the next begins; it is told only when nothing else was found."""
+    met = []
+
+    def is_known(failure: ConformanceFailure) -> bool:
+        met.append(failure)
+        return True
+
+    driver = "reference --mutant wrong-memory-after-revert"
+    with (
+        Fence() as fence,
+        Subject(driver, fence) as subject,
+        pytest.raises(ConformanceFailure) as caught,
+    ):
+        search(subject, "one-disk", seed=4, effort=Effort.NORMAL, is_known=is_known)
+    assert len(met) > 1
+    assert caught.value is met[0]
+
+
 def test_the_same_seed_gives_the_same_scenarios(reference: Subject) -> None:
     first, again = (search(reference, "two-disks", seed=7, effort=Effort.QUICK) for _ in range(2))
     assert first == again > 20

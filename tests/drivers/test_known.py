@@ -13,7 +13,7 @@ import pytest
 from xlsnap_conformance import known, results
 from xlsnap_conformance.failures import HarnessError
 from xlsnap_conformance.known import Condition, Entry, Known
-from xlsnap_conformance.results import ClauseResult, Implementation, Status, TestResult
+from xlsnap_conformance.results import ClauseResult, Evidence, Implementation, Status, TestResult
 
 HERE = Implementation(name="libvirt", version="9.0.0", edition="v4")
 URL = "https://example.org/1"
@@ -25,7 +25,14 @@ def entry(**members: object) -> Entry:
 
 def failure(test: str = "test_a", *broken: str, message: str = "wrong") -> TestResult:
     broken = broken or ("XLS-A-001", "XLS-B-001")
-    return TestResult(id=f"f.py::{test}", status=Status.FAIL, clauses=broken, broken=broken, message=message)
+    return TestResult(
+        id=f"f.py::{test}",
+        status=Status.FAIL,
+        clauses=broken,
+        broken=broken,
+        message=message,
+        evidence=Evidence(observed="it was blue"),
+    )
 
 
 def passed(test: str, *clauses: str) -> TestResult:
@@ -36,6 +43,7 @@ FITTING = {
     "clause": entry(clause="XLS-A-001"),
     "test": entry(test="test_a"),
     "message": entry(clause="XLS-A-001", message="ron"),
+    "observed": entry(clause="XLS-A-001", message="it was blue"),
     "version": entry(clause="XLS-A-001", when={"implementation": "libvirt", "version": ">=9,<9.1"}),
 }
 NOT_FITTING = {
