@@ -24,6 +24,9 @@ from ..store import write_durably
 LOOK_SECONDS = 30.0
 """How long a command may take that only looks."""
 
+ATTEMPTS = 3
+"""How often one is tried that dies of a signal: xl 4.17 can crash on a domain that ends meanwhile."""
+
 CHANGE_SECONDS = 600.0
 """How long one may take that makes or ends a domain: large guests and slow disks are slow."""
 
@@ -59,16 +62,19 @@ def look(*arguments: str) -> str:
 
     :raise XlError: if it fails.
     """
-    try:
-        done = subprocess.run(
-            [binary(), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LOOK_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise HostTimeoutError(f"xl {arguments[0]} did not end within {LOOK_SECONDS:g} s") from None
+    for _ in range(ATTEMPTS):
+        try:
+            done = subprocess.run(
+                [binary(), *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LOOK_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise HostTimeoutError(f"xl {arguments[0]} did not end within {LOOK_SECONDS:g} s") from None
+        if done.returncode >= 0:
+            break
     if done.returncode != 0:
         raise failed(arguments[0], done.returncode, done.stderr)
     return done.stdout.decode(errors="replace")

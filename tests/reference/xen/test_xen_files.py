@@ -113,6 +113,17 @@ def test_no_xl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         xl.look("list")
 
 
+def test_an_xl_that_crashes_is_asked_again(programs: Programs, tmp_path: Path) -> None:
+    programs(
+        xl=f"echo x >> {tmp_path}/asked; test $(wc -l < {tmp_path}/asked) = 3 || kill -SEGV $$; echo fine"
+    )
+    assert xl.look("list") == "fine\n"
+    (tmp_path / "asked").unlink()
+    programs(xl="kill -SEGV $$")
+    with pytest.raises(xl.XlError, match="xl list failed: killed by signal 11"):
+        xl.look("list")
+
+
 # --- xl ---------------------------------------------------------------------------------------------------
 
 
