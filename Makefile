@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Every target sets the checkout up first (scripts/setup.sh); on a checkout that is ready that does nothing.
-# JOBS is the number of processes that run tests; ARGS goes to the command of the target as it is:
+# JOBS is the number of processes that run tests, LIBVIRT_JOBS that with libvirt, which mostly waits. ARGS goes
+# to the command of the target as it is:
 #     make test ARGS="tests/grammars -k disk"      make conformance PROFILE=all ARGS="--seed 7"
 
 JOBS    ?= 2
 ARGS    ?=
 PROFILE ?= core
 REPORT  ?= report
+LIBVIRT_JOBS ?= 4
 python := .venv/bin/python
 
 conformance unit crash deep: export TMPDIR := $(shell scripts/tmpdir.sh)
@@ -49,7 +51,7 @@ libvirt-stop: setup ## stop it
 	$(python) -m xlsnap_conformance host libvirt stop
 
 conformance-libvirt: libvirt-start ## run the suite against libvirt's QEMU driver; writes report/
-	$(python) -m xlsnap_conformance run --driver virsh --profile $(PROFILE) -n $(JOBS) --report $(REPORT) \
+	$(python) -m xlsnap_conformance run --driver virsh --profile $(PROFILE) -n $(LIBVIRT_JOBS) --report $(REPORT) \
 		--expectations conformance/xlsnap_conformance/drivers/virsh/libvirt-9.0.toml $(ARGS); \
 	status=$$?; $(python) -m xlsnap_conformance host libvirt stop; exit $$status
 

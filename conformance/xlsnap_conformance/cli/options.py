@@ -30,9 +30,9 @@ def complete_clauses(ctx: click.Context, param: click.Parameter, incomplete: str
 
 
 def _drivers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from ..drivers import BUILT_IN
+    from ..drivers import BUILT_IN, PROFILE, plugged_in
 
-    return [name for name in BUILT_IN if name.startswith(incomplete)]
+    return [name for name in (*BUILT_IN, *plugged_in(), PROFILE) if name.startswith(incomplete)]
 
 
 def _mutants(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -71,7 +71,7 @@ driver_option = click.option(
     show_default=True,
     metavar="CMD",
     shell_complete=_drivers,
-    help="Driver of the toolstack: a name that 'drivers' lists, or a command.",
+    help="Driver of the toolstack: a name that 'drivers' lists, profile:FILE.toml, or a command.",
 )
 mutant_option = click.option(
     "--mutant",
