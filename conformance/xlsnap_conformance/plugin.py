@@ -34,6 +34,9 @@ from .trace import Trace
 
 MARKER = "clauses"
 
+WORKER_END_SECONDS = 60
+"""How long a worker of an interrupted run may take to remove what it has made; pytest-xdist kills it then."""
+
 OTHER_COST = 60
 """What `_cost` says of a test that is no trace."""
 
@@ -153,7 +156,8 @@ def _known(config: pytest.Config) -> known.Known:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give each xdist worker the seed of the run."""
+    """Give each xdist worker the seed of the run, and time to clean up: 10 seconds by default."""
+    node.nodemanager.EXIT_TIMEOUT = WORKER_END_SECONDS
     node.workerinput["xlsnap_seed"] = node.config.stash[RUN].seed
 
 

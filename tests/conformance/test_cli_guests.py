@@ -79,7 +79,7 @@ def test_an_interrupted_run_cleans_up_and_reports(place: Path, how: signal.Signa
             os.killpg(process.pid, how)  # as a terminal does
         else:
             process.send_signal(how)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=150)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

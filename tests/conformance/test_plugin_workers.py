@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from xlsnap_conformance.clauses import load_clauses
+from xlsnap_conformance.plugin import WORKER_END_SECONDS
 from xlsnap_conformance.results import Status, load
 
 pytest_plugins = ["pytester"]
@@ -70,6 +71,20 @@ def test_an_unknown_clause_is_told_by_the_workers_too(pytester: pytest.Pytester)
     assert any("XLS-NOPE-999" in error for error in load(pytester.path / "out").errors)
 
 
+def test_workers_get_time_to_clean_up(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        "from xdist.workermanage import NodeManager\n"
+        "terminate = NodeManager.teardown_nodes\n"
+        "def told(self):\n"
+        "    print('limit', self.EXIT_TIMEOUT)\n"
+        "    terminate(self)\n"
+        "NodeManager.teardown_nodes = told\n"
+    )
+    pytester.makepyfile(HEADER + f"@clauses({ONE!r})\ndef test_it(): pass")
+    result = pytester.runpytest_subprocess(*LOADED, "-n1")
+    result.stdout.fnmatch_lines([f"*limit {WORKER_END_SECONDS}"])
+
+
 @pytest.mark.parametrize("jobs", ["0", "2"])
 def test_ctrl_c_leaves_a_report_of_what_is_known(tmp_path: Path, jobs: str) -> None:
     suite = tmp_path / "test_slow.py"
@@ -97,7 +112,7 @@ def test_never(): pass
             time.sleep(0.05)
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=150)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
