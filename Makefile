@@ -11,10 +11,10 @@ REPORT  ?= report
 LIBVIRT_JOBS ?= 4
 python := .venv/bin/python
 
-conformance unit crash deep: export TMPDIR := $(shell scripts/tmpdir.sh)
+conformance mutants seeds unit crash deep: export TMPDIR := $(shell scripts/tmpdir.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup conformance test lint unit crash deep bench format libvirt-start libvirt-stop conformance-libvirt wheel clean
+.PHONY: help setup conformance mutants seeds test lint unit crash deep bench format libvirt-start libvirt-stop conformance-libvirt wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,12 +25,19 @@ setup: ## install what is missing; other targets do this by themselves
 conformance: setup ## run the conformance suite against the reference toolstack; writes report/
 	$(python) -m xlsnap_conformance run --profile $(PROFILE) -n $(JOBS) --report $(REPORT) $(ARGS)
 
+mutants: setup ## see that the suite notices everything that is broken on purpose; ARGS=--quick for a few
+	$(python) -m xlsnap_conformance mutants -n $(JOBS) --report $(REPORT) $(ARGS)
+
+seeds: setup ## run the whole suite with twenty seeds and print a table; takes most of an hour
+	$(python) -m xlsnap_conformance seeds -n $(JOBS) $(ARGS)
+
 test: lint unit ## check style and types, and run the tests of the kit itself
 
-lint: setup ## check style (ruff) and types (mypy)
+lint: setup ## check style (ruff), types (mypy), and that what lacks a test or a mutant is declared
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
+	$(python) -m xlsnap_conformance spec --links
 
 unit: setup
 	$(python) -m pytest -n $(JOBS) $(ARGS)

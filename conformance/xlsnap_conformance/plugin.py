@@ -48,7 +48,8 @@ class RunContext:
     ``seed`` is the same in all workers. ``worker`` is "main", or xdist's name of the process ("gw0").
     The fixture that starts the driver sets ``implementation`` to the driver's reply to ``hello``, ``root`` to
     the directory of this worker, which reports call ``$ROOT``, and ``log`` to a function that returns the end
-    of what the driver wrote to its standard error. ``known`` is what is known to fail.
+    of what the driver wrote to its standard error. ``shrink`` says whether failing scenarios are made small.
+    ``known`` is what is known to fail.
     """
 
     driver: str
@@ -58,6 +59,7 @@ class RunContext:
     implementation: Implementation | None = None
     root: Path | None = None
     log: Callable[[], str] | None = None
+    shrink: bool = True
     known: known.Known = field(default_factory=known.Known)
     _broken_setups: list[tuple[BaseException, str]] = field(default_factory=list)
 

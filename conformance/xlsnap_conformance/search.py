@@ -44,12 +44,14 @@ def search(
     seed: int,
     effort: Effort,
     is_known: Callable[[ConformanceFailure], bool] = lambda failure: False,
+    smaller: bool = True,
 ) -> int:
     """Generate scenarios for a domain of this shape; return the number of observations that were compared.
 
     :param seed: the same seed gives the same scenarios.
     :param is_known: says of a failure whether it is known: the search goes on for others.
-    :raise ConformanceFailure: with the shrunk trace of the first failure that is not known; if there is none,
+    :param smaller: whether the trace of a failure is shrunk.
+    :raise ConformanceFailure: with the trace of the first failure that is not known; if there is none,
         the first one that is.
     """
     examples, steps = extent(effort, subject.driver.time_scale)
@@ -83,7 +85,7 @@ def search(
     try:
         run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=chosen)
     except ConformanceFailure as failure:
-        raise shrink(failure, subject, is_known=is_known) from None
+        raise shrink(failure, subject, is_known=is_known) if smaller else failure from None
     except Flaky as error:
         raise HarnessError(f"a failure could not be repeated: {error}") from error
     if met:

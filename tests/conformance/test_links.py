@@ -53,6 +53,11 @@ def test_gaps() -> None:
     }
 
 
+def test_a_mutant_of_the_model_is_none_of_a_clause() -> None:
+    model = Mutant(name="m", clauses=("XLS-REVERT-003",), description="Wrong.", part="model")
+    assert gaps(TWO, [], [model])[Missing.MUTANT] == tuple(TWO)
+
+
 def test_a_test_that_watches_a_clause_tests_it() -> None:
     tests = [of_the_suite("a.py::test_a", "XLS-REVERT-003", watches=("XLS-REVERT-004",))]
     assert gaps(TWO, tests, [])[Missing.TEST] == ()

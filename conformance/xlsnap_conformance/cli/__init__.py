@@ -25,6 +25,8 @@ _COMMANDS = {  # name: module, in the order that --help shows
     "report": "reports",
     "spec": "spec",
     "drivers": "drivers",
+    "mutants": "mutants",
+    "seeds": "seeds",
     "host": "host",
 }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -63,6 +64,18 @@ def with_mutant(driver: str, mutant: str | None) -> str:
     if mutant not in toolstacks():
         raise click.UsageError(f"no mutant {mutant!r}; 'xlsnap-conformance drivers' lists them")
     return f"{driver} --mutant {mutant}"
+
+
+def jobs_of(jobs: str) -> int:
+    """Return the number of processes that ``-n`` asks for.
+
+    :raise click.UsageError: it is no number, and not "auto".
+    """
+    if jobs == "auto":
+        return len(os.sched_getaffinity(0))
+    if not jobs.isdecimal() or int(jobs) < 1:
+        raise click.UsageError(f"-n {jobs}: a number from 1, or 'auto'")
+    return int(jobs)
 
 
 driver_option = click.option(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from .options import clause_option, driver_option, mutant_option, profile_option, with_mutant
+from .options import clause_option, driver_option, jobs_of, mutant_option, profile_option, with_mutant
 
 _NEEDED = {  # program: packages for apt, dnf, zypper and pacman
     "qemu-img": ("qemu-utils", "qemu-img", "qemu-tools", "qemu-img"),
@@ -136,11 +135,8 @@ def check_programs(driver: str) -> None:
 
 
 def _workers(jobs: str) -> list[str]:
-    if jobs == "auto":
-        jobs = str(len(os.sched_getaffinity(0)))
-    if not jobs.isdecimal() or int(jobs) < 1:
-        raise click.UsageError(f"-n {jobs}: a number from 1, or 'auto'")
-    return ["-n", jobs, "--dist", "worksteal"] if int(jobs) > 1 else []
+    number = jobs_of(jobs)
+    return ["-n", str(number), "--dist", "worksteal"] if number > 1 else []
 
 
 def run_pytest(arguments: list[str]) -> int:

@@ -26,7 +26,8 @@ SHORT = 120
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what renders the templates: all values are escaped, and a name without a value is an error."""
     environment = Environment(
         loader=PackageLoader("xlsnap_conformance.report", "templates"),
         autoescape=True,
@@ -78,7 +79,7 @@ def _indented(trace: Trace) -> str:
 
 
 def _style(run: Run) -> str:
-    source, _, _ = _environment().loader.get_source(_environment(), "report.css")  # type: ignore[union-attr]
+    source, _, _ = environment().loader.get_source(environment(), "report.css")  # type: ignore[union-attr]
     colours = "".join(f".{kind.key}{{--status:var(--{kind.key})}}" for kind in look.STATUS.values())
     present = {clause.status for clause in run.clauses}
     numbers = {sum(clause.status is status for clause in run.clauses) for status in present}
@@ -110,7 +111,7 @@ def html(run: Run) -> str:
         "clause_counts": _counts([clause.status for clause in run.clauses]),
         "test_counts": _counts([test.status for test in run.tests]),
     }
-    return _environment().get_template("report.html.j2").render(context)
+    return environment().get_template("report.html.j2").render(context)
 
 
 def _counts(statuses: list[Status | None]) -> list[tuple[look.Look, str, int]]:

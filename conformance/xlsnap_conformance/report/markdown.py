@@ -13,25 +13,25 @@ SHOWN = 20
 
 def markdown(run: Run) -> str:
     """Return the summary."""
-    name = _plain(" ".join(filter(None, (run.implementation.name, run.implementation.version))))
+    name = plain(" ".join(filter(None, (run.implementation.name, run.implementation.version))))
     lines = [f"# {name}: {run.verdict}", ""]
     facts = [f"profile {run.profile}", f"{len(run.tests)} tests in {run.duration:.1f} s", f"seed {run.seed}"]
-    facts += [f"QEMU {_plain(run.host.qemu)}"] if run.host.qemu else []
-    facts += [_plain(run.note)] if run.note else []
+    facts += [f"QEMU {plain(run.host.qemu)}"] if run.host.qemu else []
+    facts += [plain(run.note)] if run.note else []
     lines += [" · ".join(facts), "", "| profile | verdict | |", "|---|---|---|"]
-    lines += [f"| {_plain(p.name)} | **{p.verdict}** | {_plain(p.reason)} |" for p in run.profiles]
+    lines += [f"| {plain(p.name)} | **{p.verdict}** | {plain(p.reason)} |" for p in run.profiles]
     shown = [status for status in look.STATUS if any(c.status is status for c in run.clauses)]
     lines += ["", f"| chapter | {' | '.join(s.value if s else 'untested' for s in shown)} |"]
     lines += ["|---" + "|--:" * len(shown) + "|"]
     for chapter, clauses in chapters(run):
         numbers = [sum(clause.status is status for clause in clauses) for status in shown]
-        lines.append(f"| {_plain(chapter)} | {' | '.join(str(n) if n else '' for n in numbers)} |")
-    lines += [f"\n**Harness error:** {_plain(error)}" for error in run.errors]
+        lines.append(f"| {plain(chapter)} | {' | '.join(str(n) if n else '' for n in numbers)} |")
+    lines += [f"\n**Harness error:** {plain(error)}" for error in run.errors]
     failures = [test for test in run.tests if test.status in (Status.FAIL, Status.HARNESS_ERROR)]
     if failures:
         lines += ["", "## What went wrong"]
     for test in failures[:SHOWN]:
-        lines += ["", f"**{_plain(', '.join(test.broken) or test.status)}**: {_plain(test.message)}", ""]
+        lines += ["", f"**{plain(', '.join(test.broken) or test.status)}**: {plain(test.message)}", ""]
         lines += [f"    {line}" for line in _told(run, test.id)]
     if len(failures) > SHOWN:
         lines += ["", f"And {len(failures) - SHOWN} more."]
@@ -48,7 +48,7 @@ def _told(run: Run, id: str) -> list[str]:
     return [line for part in told for line in text.visible(part).splitlines()]
 
 
-def _plain(value: str) -> str:
+def plain(value: str) -> str:
     """Return ``value`` as text of one line that Markdown and HTML take for nothing else."""
     line = text.one_line(value)
     return "".join(f"\\{char}" if char in "\\`*_[]<>|#&~" else char for char in line)

@@ -113,7 +113,7 @@ class Recorder:
             if carried["implementation"] is not None:
                 self.implementation = msgspec.convert(carried["implementation"], Implementation)
         before = self.begun.pop(report.nodeid, None)
-        result = phase if before is None else _join(before, phase)
+        result = phase if before is None else joined(before, phase)
         if carried is None or report.when == "teardown":
             result = self.context.known.judge(result, self.implementation)
             self.tests[report.nodeid] = result
@@ -275,7 +275,7 @@ def _near(directory: Path) -> Path:
     return directory.relative_to(here) if directory.is_relative_to(here) else directory
 
 
-def _join(earlier: TestResult, later: TestResult) -> TestResult:
+def joined(earlier: TestResult, later: TestResult) -> TestResult:
     """Return one result for two phases of a test: the worse one, with the time of both."""
     pair = (earlier, later)
     worse = next(result for result in pair if result.status is results.worst(r.status for r in pair))

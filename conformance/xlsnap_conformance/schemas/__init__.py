@@ -16,6 +16,7 @@ import msgspec
 
 from .. import protocol
 from ..links import Specification
+from ..mutation.matrix import Matrix
 from ..trace import Trace
 
 DIRECTORY = Path(__file__).parent
@@ -63,10 +64,21 @@ def specification() -> dict[str, Any]:
     }
 
 
+def mutants() -> dict[str, Any]:
+    """Return the schema of the kill matrix of ``mutants --report``."""
+    return {
+        "$schema": _DIALECT,
+        "title": "Kill matrix of the xlsnap conformance suite",
+        **_reference("Matrix"),
+        "$defs": _definitions([Matrix]),
+    }
+
+
 FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "driver-protocol.schema.json": driver_protocol,
     "trace.schema.json": trace,
     "specification.schema.json": specification,
+    "mutants.schema.json": mutants,
 }
 """File name to the function that makes the schema."""
 

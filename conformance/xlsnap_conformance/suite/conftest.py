@@ -29,16 +29,18 @@ Tell = Callable[[str], None]
 
 
 class _Subjects:
-    """Keeps one subject running."""
+    """Keeps one subject running; another one as soon as the run is to be about another driver."""
 
     def __init__(self, run: RunContext) -> None:
         self._run = run
         self._open = contextlib.ExitStack()
         self._subject: Subject | None = None
+        self._driver = ""
 
     def get(self) -> Subject:
-        if self._subject is None or not self._subject.usable:
+        if self._subject is None or not self._subject.usable or self._driver != self._run.driver:
             self.close()
+            self._driver = self._run.driver
             fence = self._open.enter_context(Fence())
             self._run.root = fence.path
             self._run.log = lambda: (

@@ -32,6 +32,7 @@ def test_generated(
         seed=xlsnap_run.seed,
         effort=xlsnap_run.profile.effort,
         is_known=xlsnap_run.is_known(request.node.name),
+        smaller=xlsnap_run.shrink,
     )
     tell(f"{checks} observations as the model says, seed {xlsnap_run.seed}")
 
@@ -60,5 +61,6 @@ def test_generated_external(
         seed=xlsnap_run.seed,
         effort=xlsnap_run.profile.effort,
         is_known=xlsnap_run.is_known(request.node.name),
+        smaller=xlsnap_run.shrink,
     )
     tell(f"{checks} observations as the model says, seed {xlsnap_run.seed}")

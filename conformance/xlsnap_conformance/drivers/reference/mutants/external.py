@@ -27,8 +27,10 @@ from .catalogue import edit_metadata, edit_steps, mutant, replace, wrap
 def base_written_after_create() -> None:
     """The guest goes on writing to the image that holds the state of an external snapshot."""
 
-    async def take(original: Any, monitor: Any, record: Any, name: str, disks: Any, overlaid: Any) -> None:
-        await original(monitor, record, name, disks, ())
+    async def take(
+        original: Any, monitor: Any, record: Any, name: str, disks: Any, overlaid: Any, nodes: Any
+    ) -> None:
+        await original(monitor, record, name, disks, (), nodes)
 
     wrap(disk_snapshots, "take", take)
 
