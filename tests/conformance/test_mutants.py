@@ -24,7 +24,7 @@ from xlsnap_conformance.mutation.choice import MOST_CHANGED, Reach, modules_of, 
 from xlsnap_conformance.mutation.crew import Crew, Plan, Worker, judge_elsewhere
 from xlsnap_conformance.mutation.matrix import Fate, Judged, Matrix, Verdict, encode, judged, load
 from xlsnap_conformance.mutation.page import html, markdown, updated, write
-from xlsnap_conformance.mutation.worker import Task, until_killed
+from xlsnap_conformance.mutation.worker import Task, until_decided
 from xlsnap_conformance.results import Status
 
 OWN, OTHER = "XLS-CREATE-002", "XLS-LIST-001"
@@ -129,8 +129,16 @@ def test_the_median_is_that_of_the_kills_of_the_suite() -> None:
 
 
 def test_tests_end_with_the_one_that_kills() -> None:
-    assert list(until_killed(iter([FOREIGN, PASS, FAIL, PASS]), (OWN,))) == [FOREIGN, PASS, FAIL]
-    assert list(until_killed(iter([FOREIGN, PASS]), (OWN,))) == [FOREIGN, PASS]
+    able = {PASS.test, FOREIGN.test}
+    assert list(until_decided(iter([FOREIGN, PASS, FAIL, PASS]), (OWN,), able)) == [FOREIGN, PASS, FAIL]
+    assert list(until_decided(iter([FOREIGN, PASS]), (OWN,), able)) == [FOREIGN, PASS]
+
+
+def test_tests_that_cannot_kill_end_when_something_was_noticed() -> None:
+    others = [verdict(Status.PASS, test="b.py::test_b"), verdict(Status.FAIL, OTHER, test="b.py::test_c")]
+    ran = until_decided(iter([PASS, *others, PASS]), (OWN,), {PASS.test})
+    assert list(ran) == [PASS, *others]
+    assert list(until_decided(iter([FOREIGN, *others]), (OWN,), {FOREIGN.test})) == [FOREIGN, others[0]]
 
 
 # --- which tests, which mutants ---------------------------------------------------------------------------
@@ -434,15 +442,15 @@ def test_the_documentation_shows_the_mutants_that_there_are() -> None:
 
 
 def test_the_documentation_is_brought_up_to_date_with_a_part() -> None:
-    catalogue = {
-        each.name: each for each in (mutant("mutant-1"), mutant("mutant-2", OTHER), mutant("mutant-3"))
-    }
+    made = (mutant("mutant-1"), mutant("mutant-2", OTHER), mutant("mutant-3"), mutant("new"))
+    catalogue = {each.name: each for each in made}
     page = markdown(matrix(Fate.KILLED, Fate.SURVIVED, Fate.KILLED, Fate.KILLED))
     assert "The last run of all: 4 mutants" in page
     now = updated(page, matrix(Fate.SURVIVED), catalogue)
     assert now.startswith(page.partition("\n## ")[0])
     rows = [line for line in now.splitlines() if line.startswith("| **")]
-    assert [row.split("**")[1] for row in rows] == ["mutant-1", "mutant-3", "mutant-2"]
+    assert [row.split("**")[1] for row in rows] == ["mutant-1", "mutant-3", "new", "mutant-2"]
+    assert rows[2] == "| **new**: Wrong. | XLS-CREATE-002 | not judged yet | |"
     assert "**survived**" in rows[0]
     assert rows[1] in page.splitlines()
     assert now == updated(now, matrix(Fate.SURVIVED), catalogue)

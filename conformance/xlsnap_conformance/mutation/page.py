@@ -74,12 +74,12 @@ def markdown(matrix: Matrix) -> str:
 def updated(page: str, matrix: Matrix, catalogue: Mapping[str, Mutant]) -> str:
     """Return the page of all mutants with the rows of those that were judged now.
 
-    Rows of mutants that are not in the catalogue any more go.
+    Rows of mutants that are not in the catalogue any more go, those that are new say that they are.
     """
     head = page.partition("\n## ")[0]
     found = {row.split("**")[1]: row for row in page.splitlines() if row.startswith("| **")}
     found |= {mutant.name: _row(mutant) for mutant in matrix.mutants}
-    rows = {name: (each.clauses[0], found[name]) for name, each in catalogue.items() if name in found}
+    rows = {name: (each.clauses[0], found.get(name) or _unjudged(each)) for name, each in catalogue.items()}
     return "\n".join([head.rstrip("\n"), *_tables(rows)]) + "\n"
 
 
@@ -109,6 +109,12 @@ def _row(mutant: Judged) -> str:
         caught = f"**{mutant.fate}**: {plain(mutant.message)} {caught}".strip()
     time = f"{mutant.seconds:.1f} s" if mutant.fate is Fate.KILLED else ""
     return f"| **{mutant.name}**: {told} | {', '.join(mutant.clauses)} | {caught} | {time} |"
+
+
+def _unjudged(mutant: Mutant) -> str:
+    told = f"**{mutant.name}**: {plain(mutant.description)}"
+    told += f" *{plain(mutant.bug)}*" if mutant.bug else ""
+    return f"| {told} | {', '.join(mutant.clauses)} | not judged yet | |"
 
 
 def _short(test: str) -> str:

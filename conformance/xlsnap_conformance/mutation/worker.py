@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import BinaryIO
 
 import msgspec
@@ -93,7 +93,8 @@ class Session:
             assert broken is not None  # the crew asks only for those that can be applied
             broken()
         start = time.monotonic()
-        verdicts = tuple(until_killed(map(self._verdict, self._chosen(task)), task.clauses))
+        able = {test.id for test in self._tests if set(task.clauses).intersection(test.clauses)}
+        verdicts = tuple(until_decided(map(self._verdict, self._chosen(task)), task.clauses, able))
         return Reply(verdicts=verdicts, seconds=time.monotonic() - start)
 
     def _chosen(self, task: Task) -> list[str]:
@@ -126,12 +127,20 @@ class Session:
         )
 
 
-def until_killed(verdicts: Iterable[Verdict], clauses: Iterable[str]) -> Iterator[Verdict]:
-    """Yield verdicts up to the first that has found one of ``clauses`` broken."""
-    own = set(clauses)
+def until_decided(
+    verdicts: Iterable[Verdict], clauses: Iterable[str], able: Collection[str]
+) -> Iterator[Verdict]:
+    """Yield verdicts up to the first that has found one of ``clauses`` broken, or to where that is hopeless.
+
+    Those of tests outside of ``able`` come last. They cannot kill: it is enough that one failure is known.
+    """
+    own, noticed = set(clauses), False
     for verdict in verdicts:
         yield verdict
+        noticed |= verdict.status is Status.FAIL
         if verdict.status is Status.FAIL and own.intersection(verdict.broken):
+            return
+        if noticed and able and verdict.test not in able:
             return
 
 
