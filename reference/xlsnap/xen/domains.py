@@ -50,8 +50,8 @@ class DomainQemu(ProcessPaths, frozen=True):
 
     @property
     def log(self) -> Path:
-        """Where libxl lets it write its standard error."""
-        return Path(f"/var/log/xen/qemu-dm-{self.name}.log")
+        """Where libxl lets it write its standard error. The name is not ours: it must not lead elsewhere."""
+        return Path("/var/log/xen", f"qemu-dm-{self.name}.log".replace("/", "_"))
 
 
 class XenDomains:
