@@ -17,6 +17,7 @@ case " $* " in
     *" test "*) echo "$TRIED kill points tried"
                 echo "========= 11 passed, 1 skipped in 2.00s =========" ;;
     *" conformance "*) printf '%s\\n' "many lines" "22 tests in 3.0 s: 22 pass" "some toolstack: conforms" ;;
+    *" mutants "*) printf '%s\\n' "[1/9] killed" "9 mutants in 60 s: 9 killed" ;;
 esac
 case " $* " in *" ${BREAKS:-none} "*) exit 2 ;; esac
 """
@@ -38,25 +39,27 @@ def run(directory: Path, *, breaks: str = "", tried: int = 300) -> subprocess.Co
     )
 
 
-def test_it_runs_both_commands_with_the_oracle_required_and_ends_with_their_summaries(tmp_path: Path) -> None:
+def test_it_runs_all_commands_with_the_oracle_required_and_ends_with_their_summaries(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    setup, test, conformance = (line for line in lines if line.startswith("make "))
+    setup, test, conformance, mutants = (line for line in lines if line.startswith("make "))
     assert setup == "make setup oracle=1"
     assert test == "make --keep-going --jobs=2 test oracle=1"
     assert re.fullmatch(r"make conformance PROFILE=all ARGS=--seed \d+ oracle=1", conformance)
-    assert lines[-5:] == [
+    assert mutants == "make mutants ARGS=--quick oracle=1"
+    assert lines[-6:] == [
         "=== summary",
         "22 tests in 3.0 s: 22 pass",
         "some toolstack: conforms",
+        "9 mutants in 60 s: 9 killed",
         "========= 11 passed, 1 skipped in 2.00s =========",
         "300 kill points tried",
     ]
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-@pytest.mark.parametrize("target", ["setup", "test", "conformance"])
+@pytest.mark.parametrize("target", ["setup", "test", "conformance", "mutants"])
 def test_a_failure_in_any_step_fails_the_run(tmp_path: Path, target: str) -> None:
     done = run(tmp_path, breaks=target)
     assert done.returncode != 0
