@@ -21,6 +21,11 @@ from .trace import Step, Trace
 
 DEFAULT_SECONDS = 60.0
 
+TRIES = 25
+"""So many tries there are at least, however slow the implementation is, within `LONGEST_SECONDS`."""
+
+LONGEST_SECONDS = 300.0
+
 
 def shrink(
     failure: ConformanceFailure,
@@ -31,9 +36,11 @@ def shrink(
 ) -> ConformanceFailure:
     """Return a failure that breaks one of the same clauses, by as small a trace as is found within `seconds`.
 
+    With a slow implementation it may take longer: see `TRIES`.
+
     The result is `failure` itself if nothing smaller fails so. One that `is_known` is no result.
     """
-    search = _Search(failure, subject, time.monotonic() + seconds, is_known)
+    search = _Search(failure, subject, seconds, is_known)
     while search.improve(_fewer_steps) or search.improve(_fewer_disks) or search.improve(_plainer_steps):
         pass
     return search.best
@@ -44,14 +51,16 @@ class _Search:
         self,
         failure: ConformanceFailure,
         subject: Subject,
-        end: float,
+        seconds: float,
         is_known: Callable[[ConformanceFailure], bool],
     ) -> None:
         self.best = failure
         self.is_known = is_known
         self.clause_ids = frozenset(failure.clause_ids)
         self.subject = subject
-        self.end = end
+        self.begin = time.monotonic()
+        self.end = self.begin + seconds
+        self.longest = 0.0
         self.tried: set[bytes] = set()
 
     def improve(self, candidates: Callable[[Trace], Iterator[Trace]]) -> bool:
@@ -71,6 +80,7 @@ class _Search:
         if key in self.tried or not makes_sense(candidate):
             return False
         self.tried.add(key)
+        begin = time.monotonic()
         try:
             replay(candidate, self.subject)
         except ConformanceFailure as failure:
@@ -79,7 +89,15 @@ class _Search:
                 return True
         except HarnessError:
             self.end = 0.0  # what was found so far is worth more than what broke the search
+        finally:
+            self._allow_for(time.monotonic() - begin)
         return False
+
+    def _allow_for(self, seconds: float) -> None:
+        """Let the search take longer where one try takes long."""
+        self.longest = max(self.longest, seconds)
+        if self.end > 0.0:
+            self.end = max(self.end, self.begin + min(TRIES * self.longest, LONGEST_SECONDS))
 
 
 def makes_sense(trace: Trace) -> bool:

@@ -23,7 +23,7 @@ from xlsnap_conformance import protocol as p
 from xlsnap_conformance.drivers.virsh.daemon import Daemon
 from xlsnap_conformance.drivers.virsh.domain_xml import domain_xml
 
-ROUNDS = 7
+ROUNDS = 5
 
 NAME = f"xlsnap-cts-bench-{os.getpid()}"
 XLSNAP = str(Path(sys.executable).parent / "xlsnap")
