@@ -254,13 +254,15 @@ def summarise_profiles(
     """Return a verdict for each of the profiles ``names`` that has a clause which was tested."""
     groups = {name: [clause for clause in clauses if name in clause.profiles] for name in names}
     return tuple(
-        _profile(name, group, judge(group, strict=strict, incomplete=incomplete))
+        _profile(name, group, judge(group, strict=strict, incomplete=incomplete), strict=strict)
         for name, group in groups.items()
         if any(clause.status is not None for clause in group)
     )
 
 
-def _profile(name: str, clauses: list[ClauseResult], verdict: Verdict) -> ProfileResult:
+def _profile(name: str, clauses: list[ClauseResult], verdict: Verdict, *, strict: bool) -> ProfileResult:
+    apart = [c for c in clauses if not strict and c.level != "MUST" and c.status is not None]
+    clauses = [c for c in clauses if strict or c.level == "MUST"]
     counts = {status.value: sum(c.status is status for c in clauses) for status in reversed(Status)}
     counts["untested"] = sum(c.status is None for c in clauses)
     counts = {status: number for status, number in counts.items() if number}
@@ -270,6 +272,11 @@ def _profile(name: str, clauses: list[ClauseResult], verdict: Verdict) -> Profil
     ]
     others += [f"{untested} more not tested"] if untested else []
     reason = ", ".join([f"{held} of {len(clauses) - untested} tested clauses hold", *others])
+    if apart:
+        good = sum(c.status is Status.PASS for c in apart)
+        broken = [c.id for c in apart if c.status in (Status.FAIL, Status.KNOWN)]
+        reason += f"; apart from them {good} of {len(apart)} SHOULD and MAY clauses"
+        reason += f", broken: {' '.join(broken)}" if broken else ""
     return ProfileResult(name=name, verdict=verdict, reason=reason, counts=counts)
 
 

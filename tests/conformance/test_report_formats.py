@@ -367,3 +367,17 @@ def test_directories_are_hidden_in_what_was_observed_but_not_in_the_steps() -> N
     assert shared.failure is not None
     assert shared.failure.observed == ["$ROOT/x"]
     assert shared.steps == (step,)
+
+
+@pytest.mark.parametrize(("strict", "verdict"), [(False, "conforms"), (True, "does not conform")])
+def test_should_clauses_are_told_apart_and_count_when_strict(strict: bool, verdict: str) -> None:
+    must = results.ClauseResult(
+        id="XLS-LIST-001", level="MUST", chapter="5. List", text="It must.", profiles=("core",)
+    )
+    should = msgspec.structs.replace(must, id="XLS-LIST-009", level="SHOULD", status=Status.FAIL)
+    held = msgspec.structs.replace(must, status=Status.PASS)
+    (profile,) = results.summarise_profiles(["core"], [held, should], strict=strict)
+    assert profile.verdict == verdict
+    apart = "; apart from them 0 of 1 SHOULD and MAY clauses, broken: XLS-LIST-009"
+    told = "1 of 2 tested clauses hold, 1 fail" if strict else f"1 of 1 tested clauses hold{apart}"
+    assert profile.reason == told
