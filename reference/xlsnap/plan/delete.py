@@ -58,7 +58,8 @@ def plan_delete(domain: ObservedDomain, snapshot: DomainSnapshot) -> Plan:
             if snapshot.memory is None
             else [PlannedStep(do.RemoveMemory(path=snapshot.memory), beside=others)]
         ),
-        *([PlannedStep(do.RemoveImages(paths=unused), beside=others)] if unused else []),
+        # Not beside: a snapshot may be dropped from an image that is removed.
+        *([PlannedStep(do.RemoveImages(paths=unused))] if unused else []),
         PlannedStep(do.ForgetMetadata(name=snapshot.name), beside=others),
     ]
     return Plan(operation="delete", snapshot=snapshot.name, steps=tuple(steps), irrevocable_after=2)
