@@ -87,6 +87,10 @@ class XenDomains:
             self._seen = (time.monotonic(), rows)
         return self._seen[1]
 
+    def look_again(self) -> None:
+        """Forget what `xl list` has shown."""
+        self._seen = None
+
     def _rows(self, record: DomainRecord) -> list[Row]:
         """Return all rows of a domain: an interrupted operation can have left one that is half made."""
         return [row for row in self._all_rows() if row.uuid == record.uuid]
@@ -109,7 +113,7 @@ class XenDomains:
     async def attach(self, record: DomainRecord) -> RunState | None:
         """Wait for an `xl` of an interrupted operation, and return the run state."""
         await xl.wait_for_left_behind(self._note(record))
-        self._seen = None
+        self.look_again()
         return await self.run_state(record)
 
     async def run_state(self, record: DomainRecord) -> RunState | None:
@@ -166,7 +170,7 @@ class XenDomains:
         ]
         limit = time.monotonic() + END_SECONDS
         while self._rows(record) or users(images):
-            self._seen = None
+            self.look_again()
             if time.monotonic() > limit:
                 raise HostTimeoutError(
                     f"domain {record.name!r} is not gone {END_SECONDS:g} s after xl destroy"
@@ -231,7 +235,7 @@ class XenDomains:
         try:
             await xl.change(*arguments, note=self._note(record))
         finally:
-            self._seen = None
+            self.look_again()
 
     async def _monitor(self, record: DomainRecord) -> Monitor:
         """Return the connection to the domain's QEMU, by the monitor that libxl keeps for libxenstat.

@@ -12,7 +12,7 @@ from ..layout import StateRoot
 from ..qemu.disks import Disks
 from ..qemu.monitor import Monitor
 from ..steps import DiskImage, OverlaidDisk
-from . import memory
+from . import memory, xl
 from .domains import XenDomains
 from .in_use import users
 from .nodes import ByFile, pv_disks
@@ -46,7 +46,16 @@ class XenHost(XenDomains, Disks):
         """`xl save -p`: the guest suspends itself, and is left paused."""
         if live:
             raise HostError(f"no live snapshot on this host: {NO_LIVE}")
-        await memory.save_memory(self._active_row(record).domid, path, note=self._note(record))
+        domid = self._active_row(record).domid
+        try:
+            await memory.save_memory(domid, path, note=self._note(record))
+        except xl.XlError as error:
+            self.look_again()
+            if self._row(record) is None:
+                raise HostError(f"domain {record.name!r} ended while its memory was saved") from error
+            raise
+        finally:
+            self.look_again()
 
     def live_problem(self) -> str | None:
         """Always the same."""

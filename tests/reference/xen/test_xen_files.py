@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from xlsnap import hosts
 from xlsnap.domain import DomainConfig, DomainRecord
-from xlsnap.errors import HostError, InputError
+from xlsnap.errors import DomainStateError, HostError, InputError
 from xlsnap.layout import StateRoot
 from xlsnap.steps import DiskImage, TaggedImage
 from xlsnap.xen import memory, stored, xl
@@ -312,3 +312,54 @@ def test_an_image_in_use_is_not_changed(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert image.read_bytes() == before
+
+
+# --- domains ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def host(programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> XenHost:
+    """A host with the domain that the file ``list`` shows, made by an `xl` that can save nothing."""
+    monkeypatch.setattr(stored, "DIRECTORY", tmp_path)
+    (tmp_path / "list").write_text(f"d  987654  96  1  r-----  1.0 {UUID}  -  -\n")
+    stored.stored_config(987654, UUID).write_text('{"c_info": {}}')
+    fail = "echo 'libxl: error: f.c:1:f: Domain 9:a number' >&2; exit 1"
+    programs(
+        xl=f'case "$1" in list) cat {tmp_path}/list;; save) . {tmp_path}/save; {fail};; *) exit 0;; esac'
+    )
+    return XenHost(StateRoot.at(tmp_path / "root"))
+
+
+RECORD = DomainRecord(uuid=UUID, name="d", config=DomainConfig(name="d"), domid=987654)
+
+
+def test_a_domain_that_dies_while_its_memory_is_saved(host: XenHost, tmp_path: Path) -> None:
+    (tmp_path / "save").write_text(f"echo > {tmp_path}/list")
+    (tmp_path / "root/domains" / UUID).mkdir(parents=True)
+    with pytest.raises(HostError, match=r"^domain 'd' ended while its memory was saved$"):
+        asyncio.run(host.save_memory(RECORD, str(tmp_path / "image")))
+    assert not (tmp_path / "image").exists()
+    assert not host.is_active(RECORD)
+
+
+def test_a_domain_that_lives_on_though_its_memory_cannot_be_saved(host: XenHost, tmp_path: Path) -> None:
+    (tmp_path / "save").write_text("")
+    (tmp_path / "root/domains" / UUID).mkdir(parents=True)
+    with pytest.raises(HostError, match=r"^xl save failed: a number$"):
+        asyncio.run(host.save_memory(RECORD, str(tmp_path / "image")))
+    assert host.is_active(RECORD)
+
+
+def test_a_domain_without_a_disk_of_qemu(host: XenHost) -> None:
+    with pytest.raises(DomainStateError, match="none of its disks has the backend qdisk"):
+        asyncio.run(host.disk_problems(RECORD, ["xvda"]))
+    assert asyncio.run(host.disk_problems(RECORD, [])) == {}
+
+
+def test_what_is_half_made_is_not_the_domain(host: XenHost, tmp_path: Path) -> None:
+    """libxl stores the configuration last of all."""
+    assert [found.domid for found in host.domains()] == [987654]
+    stored.stored_config(987654, UUID).unlink()
+    host.look_again()
+    assert not host.is_active(RECORD)
+    assert host.domains() == []
