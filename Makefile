@@ -11,10 +11,10 @@ REPORT  ?= report
 LIBVIRT_JOBS ?= 4
 python := .venv/bin/python
 
-conformance mutants seeds unit crash deep: export TMPDIR := $(shell scripts/tmpdir.sh)
+conformance conformance-xen test-xen mutants seeds unit crash deep: export TMPDIR := $(shell scripts/tmpdir.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup conformance mutants seeds test lint unit crash deep bench format libvirt-start libvirt-stop conformance-libvirt wheel clean
+.PHONY: help setup conformance conformance-xen test-xen mutants seeds test lint unit crash deep bench format libvirt-start libvirt-stop conformance-libvirt wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,15 @@ mutants: setup ## see that the suite notices everything that is broken on purpos
 
 seeds: setup ## run the whole suite with twenty seeds and print a table; takes most of an hour
 	$(python) -m xlsnap_conformance seeds -n $(JOBS) $(ARGS)
+
+conformance-xen: setup ## the same on a nested Xen host, which is made first; writes report-xen/
+	$(python) -m xlsnap_conformance host xen build
+	$(python) -m xlsnap_conformance run --driver xen --profile $(PROFILE) -n $(JOBS) --report $(REPORT)-xen $(ARGS)
+
+test-xen: setup ## boot a nested Xen host, and run one scenario with internal and one with external snapshots in it
+	$(python) -m xlsnap_conformance run --driver xen --profile all -n $(JOBS) --report $(REPORT)-xen \
+	    -k 'test_scenario and (memory-and-disks or [external])' $(ARGS)
+	XLSNAP_TEST_XEN=1 $(python) -m pytest tests/hosts/test_nested_xen.py
 
 test: lint unit ## check style and types, and run the tests of the kit itself
 
@@ -73,6 +82,6 @@ wheel: setup ## build the wheel into dist/
 	$(python) -m pip wheel --no-deps --wheel-dir dist .
 
 clean: ## remove what was built, and the virtual environment
-	rm -rf .venv dist build $(REPORT) .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv dist build $(REPORT) $(REPORT)-xen .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	rm -rf conformance/xlsnap_conformance/guest/images
 	find grammars reference conformance tests -name __pycache__ -prune -exec rm -rf {} +

@@ -39,6 +39,9 @@ DIRECTORY_VARIABLE = "XLSNAP_DIRECTORY"
 
 One whose domains run on another machine shares it with that from the start."""
 
+LOGS_VARIABLE = "XLSNAP_LOGS"
+"""Environment variable of a directory, which need not exist, where a driver can leave logs for the report."""
+
 _LOG_TAIL = 4000  # characters of the driver's log in an error
 
 

@@ -12,6 +12,7 @@ learn of the driver. Each test carries ``@pytest.mark.clauses("XLS-AREA-NNN", â€
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ import pytest
 from . import known
 from .clauses import load_clauses
 from .covering import cover
+from .driver import LOGS_VARIABLE
 from .failures import ConformanceFailure, HarnessError
 from .profiles import Profile, available
 from .report import outcome
@@ -135,6 +137,8 @@ def pytest_configure(config: pytest.Config) -> None:
         known=_known(config),
     )
     config.stash[RUN] = context
+    if report := config.getoption("--report"):
+        os.environ[LOGS_VARIABLE] = str(Path(report).absolute() / "logs" / context.worker)
     if not _is_worker(config) and not config.option.collectonly:
         from .report.recorder import Recorder
 

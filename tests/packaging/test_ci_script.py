@@ -43,11 +43,12 @@ def test_it_runs_all_commands_with_the_oracle_required_and_ends_with_their_summa
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    setup, test, conformance, mutants = (line for line in lines if line.startswith("make "))
+    setup, test, conformance, mutants, xen = (line for line in lines if line.startswith("make "))
     assert setup == "make setup oracle=1"
     assert test == "make --keep-going --jobs=2 test oracle=1"
     assert re.fullmatch(r"make conformance PROFILE=all ARGS=--seed \d+ oracle=1", conformance)
     assert mutants == "make mutants ARGS=--quick oracle=1"
+    assert xen == "make test-xen oracle=1"
     assert lines[-6:] == [
         "=== summary",
         "22 tests in 3.0 s: 22 pass",
@@ -59,7 +60,7 @@ def test_it_runs_all_commands_with_the_oracle_required_and_ends_with_their_summa
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-@pytest.mark.parametrize("target", ["setup", "test", "conformance", "mutants"])
+@pytest.mark.parametrize("target", ["setup", "test", "conformance", "mutants", "test-xen"])
 def test_a_failure_in_any_step_fails_the_run(tmp_path: Path, target: str) -> None:
     done = run(tmp_path, breaks=target)
     assert done.returncode != 0

@@ -28,6 +28,7 @@ _COMMANDS = {  # name: module, in the order that --help shows
     "mutants": "mutants",
     "seeds": "seeds",
     "host": "host",
+    "guest": "guest",
 }
 
 

@@ -61,13 +61,9 @@ accelerator_option = click.option(
 
 
 def _store(accelerator: str, progress: Progress) -> Store:
-    from ..hosts.xen.cache import default_directory
-    from ..hosts.xen.machine import Machine, find_qemu
-    from ..hosts.xen.store import Store
+    from ..hosts.xen.store import open_store
 
-    binary, version = find_qemu()
-    chosen = "tcg" if accelerator == "auto" else accelerator
-    return Store(default_directory(), Machine(version, chosen, binary), progress)
+    return asyncio.run(open_store(accelerator, progress))
 
 
 def _places(name: str, share: Path | None = None) -> Places:
@@ -111,6 +107,7 @@ def freeze(accelerator: str) -> None:
 )
 def start(name: str, accelerator: str, boot: bool, share: Path | None) -> None:
     """Start a host in the background."""
+    from ..hosts.xen import code
     from ..hosts.xen.failure import XenHostError
     from ..hosts.xen.nested import running
 
@@ -118,15 +115,16 @@ def start(name: str, accelerator: str, boot: bool, share: Path | None) -> None:
     if running(places.run) is not None:
         raise XenHostError(f"the nested Xen host '{name}' runs already: 'host xen stop' ends it")
 
-    async def work() -> int:
-        host = await _store(accelerator, progress).start(places, boot=boot)
+    async def work(store: Store) -> int:
+        host = await store.start(places, boot=boot)
+        await host.unpack(code.kit())
         if share is not None:
             await host.mount_share(str(share))
         await host.link.close()
         return host.pid
 
     with Progress() as progress:
-        pid = asyncio.run(work())
+        pid = asyncio.run(work(_store(accelerator, progress)))
     click.echo(f"nested Xen host '{name}' runs (process {pid}); console: {places.run / 'console.log'}")
 
 
@@ -184,3 +182,41 @@ def stop(name: str) -> None:
         return
     asyncio.run(end(pid))
     click.echo(f"nested Xen host '{name}' ended")
+
+
+@xen.command()
+@name_option
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+def logs(name: str, directory: Path) -> None:
+    """Copy what hypervisor, dom0, xl and guests have written to DIRECTORY."""
+    from ..hosts.xen.logs import keep
+    from ..hosts.xen.nested import NestedHost
+
+    async def work() -> None:
+        host = await NestedHost.attach(_places(name))
+        try:
+            await keep(host, directory)
+        finally:
+            await host.link.close()
+
+    asyncio.run(work())
+    click.echo(directory)
+
+
+@xen.command()
+def status() -> None:
+    """Say what is in the cache, and which hosts run."""
+    from ..hosts.xen.cache import default_directory
+    from ..hosts.xen.nested import running
+
+    cache = default_directory()
+    for kind in ("built", "frozen"):
+        found = [path for path in (cache / kind).glob("[!.]*") if path.is_dir()]
+        size = sum(file.stat().st_size for path in found for file in path.iterdir())
+        click.echo(f"{kind + ':':<8} {len(found)} ({size >> 20} MiB)")
+    runs = {path.name: running(path) for path in sorted((cache / "run").glob("*"))}
+    active = {name: pid for name, pid in runs.items() if pid is not None}
+    for name, pid in active.items():
+        click.echo(f"running: {name} (process {pid}), console {cache / 'run' / name / 'console.log'}")
+    if not active:
+        click.echo("running: none")

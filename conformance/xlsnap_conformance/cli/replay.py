@@ -12,7 +12,7 @@ import click
 
 from ..failures import HarnessError
 from .options import driver_option, mutant_option, with_mutant
-from .run import check_programs
+from .run import check_programs, prepare
 
 if TYPE_CHECKING:
     from ..failures import ConformanceFailure
@@ -47,6 +47,7 @@ def command(file: Path, driver: str, mutant: str | None, script: bool) -> int:
         return 0
     driver = with_mutant(driver, mutant)
     check_programs(driver)
+    prepare(driver)
     return _replay(trace, driver)
 
 

@@ -70,6 +70,7 @@ def command(
     driver = with_mutant(driver, mutant)
     check_names(profile, clause)
     check_programs(driver)
+    prepare(driver)
     arguments = ["--driver", driver, "--profile", profile, *_workers(jobs)]
     if seed is not None:
         arguments += ["--xlsnap-seed", str(seed)]
@@ -124,7 +125,8 @@ def check_programs(driver: str) -> None:
     if shutil.which(command[0]) is None:
         reason = "is not executable" if Path(command[0]).exists() else "no such program"
         raise click.ClickException(f"driver {command[0]}: {reason}")
-    reference = "xlsnap_conformance.drivers.reference" in command
+    ours = {"xlsnap_conformance.drivers.reference", "xlsnap_conformance.drivers.xen"}
+    reference = bool(ours.intersection(command))
     needed = [name for name in _NEEDED if reference or name == "qemu-img"]
     missing = [name for name in needed if shutil.which(name) is None]
     if missing:
@@ -132,6 +134,21 @@ def check_programs(driver: str) -> None:
         tools = ("apt-get install", "dnf install", "zypper install", "pacman -S")
         ways = ", ".join(f"{tool} {' '.join(names)}" for tool, names in zip(tools, columns, strict=True))
         raise click.ClickException(f"{' and '.join(missing)} not found; install QEMU: {ways}")
+
+
+def prepare(driver: str) -> None:
+    """Make what the driver starts from, if it is ours and takes long: a frozen nested Xen host.
+
+    :raise HarnessError: if that cannot be made.
+    """
+    from ..drivers import command_of
+
+    if "xlsnap_conformance.drivers.xen" in command_of(driver):
+        from ..drivers.xen.preparation import prepare_host
+        from .progress import Progress
+
+        with Progress() as progress:
+            prepare_host(command_of(driver), progress)
 
 
 def _workers(jobs: str) -> list[str]:

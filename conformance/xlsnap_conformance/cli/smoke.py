@@ -6,7 +6,7 @@ from __future__ import annotations
 import click
 
 from .options import driver_option
-from .run import check_programs
+from .run import check_programs, prepare
 
 _EPILOG = """\b
 Examples:
@@ -34,6 +34,7 @@ def command(positional: str | None, driver: str, seconds: float | None) -> int:
 
     driver = positional or driver
     check_programs(driver)
+    prepare(driver)
     width = max(map(len, CHECKS))
     worst = Outcome.OK
     with Fence() as fence:

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from importlib import metadata
+from typing import TYPE_CHECKING
 
 from ..failures import HarnessError
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 BUILT_IN: dict[str, tuple[str, ...]] = {
     "reference": (sys.executable, "-m", "xlsnap_conformance.drivers.reference"),
     "xl": (sys.executable, "-m", "xlsnap_conformance.drivers.xl"),
+    "xen": (sys.executable, "-m", "xlsnap_conformance.drivers.xen"),
     "virsh": (sys.executable, "-m", "xlsnap_conformance.drivers.virsh"),
 }
 """Drivers that come with the kit: name to command. Options may follow the name."""
@@ -27,6 +31,8 @@ GROUP = "xlsnap_conformance.drivers"
 
 def plugged_in() -> dict[str, metadata.EntryPoint]:
     """Return the drivers that installed packages offer, by name; a name of ours stays ours."""
+    from importlib import metadata  # late: it is slow to import, and drivers import this package
+
     return {point.name: point for point in metadata.entry_points(group=GROUP) if point.name not in BUILT_IN}
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import msgspec
 
 from ...guest import image
-from . import contents, cpio, debs, kernel
+from . import code, contents, cpio, debs, kernel
 from .cache import Kept, digest_of, key
 from .packages import XEN, Apt, Package
 
 HERE = Path(__file__).resolve().parent
 OVERLAY = HERE / "dom0"
 
-_DECIDING = ("build.py", "contents.py", "cpio.py", "debs.py", "elf.py", "kernel.py", "packages.py")
+_DECIDING = ("build.py", "code.py", "contents.py", "cpio.py", "debs.py", "elf.py", "kernel.py", "packages.py")
 
 Tell = Callable[[str, int, int], None]
 """Takes what goes on, how much is done, and of how much (0: not known)."""
@@ -76,19 +76,19 @@ class Builder:
     """Makes hosts in the cache."""
 
     def __init__(self, cache: Path, tell: Tell) -> None:
-        self._apt_directory = cache / "apt"
+        self._cache = cache
         self._kept = Kept(cache / "built")
-        self._latest = cache / "latest"
+        self._latest = cache / "latest-of"  # file names: hashes of our part, since checkouts share the cache
         self._tell = tell
 
     def latest(self) -> Built | None:
         """Return what was built last, if our own part of it is still the same."""
         try:
-            name, ours = self._latest.read_text().split()
-        except (OSError, ValueError):
+            name = (self._latest / our_part()).read_text()
+        except OSError:
             return None
         directory = self._kept.find(name)
-        return Built(directory) if directory and ours == our_part() else None
+        return Built(directory) if directory else None
 
     def build(self) -> Built:
         """Make a host of today's packages, unless it is there.
@@ -96,7 +96,7 @@ class Builder:
         :raise XenHostError: if packages cannot be had, or are not as they should be.
         """
         with self._kept.lock():
-            apt = Apt(self._apt_directory)
+            apt = Apt(self._cache / "apt")
             self._tell("looking for packages", 0, 0)
             apt.update()
             packages = apt.resolve()
@@ -106,7 +106,8 @@ class Builder:
             if directory is None:
                 directory = self._make(name, packages, self._download(apt, packages))
                 self._kept.remove_old(name)
-            self._latest.write_text(f"{name} {ours}\n")
+            self._latest.mkdir(exist_ok=True)
+            (self._latest / ours).write_text(name)
             return Built(directory)
 
     def _download(self, apt: Apt, packages: list[Package]) -> list[Path]:
@@ -141,12 +142,15 @@ class Builder:
                 "init": cpio.file((OVERLAY / "init").read_bytes(), 0o755),
                 "opt/agent.py": cpio.file((OVERLAY / "agent.py").read_bytes()),
                 f"{contents.GUEST}/vmlinux": cpio.file(guest_kernel),
+                f"{contents.GUEST}/vmlinuz": cpio.file(guest_image),
                 f"{contents.GUEST}/probe.cpio": cpio.file(built.guest_ramdisk.read_bytes()),
                 f"{contents.GUEST}/probe.img": cpio.file(image("disk").read_bytes()),
                 f"{contents.GUEST}/probe.iso": cpio.file(image("iso").read_bytes()),
             }
+            system = contents.dom0(tree, release, overlay)
+            system |= code.compiled(system) | code.libraries(self._cache)
             with built.ramdisk.open("wb") as output:
-                cpio.write(contents.dom0(tree, release, overlay), output)
+                cpio.write(system, output)
             labels = [package.label for package in packages]
             (directory / "packages.json").write_bytes(msgspec.json.encode(labels))
         return self._kept.directory / name
@@ -155,4 +159,5 @@ class Builder:
 def our_part() -> str:
     """Return a hash over our own files that decide what a host is."""
     guests = [image("linux"), image("disk"), image("iso")]
-    return digest_of([*(HERE / name for name in _DECIDING), *sorted(OVERLAY.iterdir()), *guests])
+    files = digest_of([*(HERE / name for name in _DECIDING), *sorted(OVERLAY.iterdir()), *guests])
+    return key([files, *code.library_versions()])

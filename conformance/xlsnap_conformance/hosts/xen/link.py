@@ -154,8 +154,12 @@ class Link:
         """Let a port carry a stream: ``do`` is ``start`` or ``connect``. Connect to its socket before.
 
         Return a future of the exit status with which that will end.
+
+        :raise XenHostError: if it carries one already, or dom0 refuses.
         """
-        ended = asyncio.get_running_loop().create_future()
+        if port in self._used:
+            raise XenHostError(f"port {port} is in use")
+        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._used[port] = ended
         try:
             await self.ask(do, port=port, **arguments)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ STOP_SECONDS = 10.0
 
 _AGENT_RETRY = 1.0  # a request that was sent before the agent listened is lost
 _LOOK_SECONDS = 0.2
+_UNPACKING = "/mnt"
 _CONSOLE_LINES = 15
 _LOST = ("Panic on CPU", "Kernel panic", "] FAILED: ")
 """What the console says when there is no use in waiting: Xen, the kernel, dom0's `init`."""
@@ -119,6 +121,17 @@ class NestedHost:
         options = "trans=virtio,version=9p2000.L,msize=512000,cache=none,access=any"
         await self.link.check(["mount", "-t", "9p", "-o", options, SHARE_TAG, path])
 
+    async def unpack(self, archive: bytes) -> None:
+        """Unpack a tar archive at the root of dom0, by way of the shared directory."""
+        with tempfile.NamedTemporaryFile(dir=self.places.share, prefix=".xlsnap-", suffix=".tar") as file:
+            file.write(archive)
+            file.flush()
+            await self.mount_share(_UNPACKING)
+            try:
+                await self.link.check(["tar", "-xf", f"{_UNPACKING}/{Path(file.name).name}", "-C", "/"])
+            finally:
+                await self.link.check(["umount", _UNPACKING])
+
     async def freeze(self, image: Path) -> None:
         """Write all of the host to a new file, and end it.
 
@@ -161,15 +174,21 @@ async def end(pid: int) -> None:
     limit = time.monotonic() + STOP_SECONDS
     number = signal.SIGTERM
     while True:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
+        if _gone(pid):
             return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
         if time.monotonic() > limit:
             number = signal.SIGKILL
         await asyncio.sleep(0.05)
+
+
+def _gone(pid: int) -> bool:
+    """Say whether a process has ended; its parent, which may be us, need not have asked for its status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def console_tail(run: Path, lines: int = _CONSOLE_LINES) -> str:

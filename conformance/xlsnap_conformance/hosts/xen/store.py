@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from .accelerator import choose
 from .build import Builder, Built, Tell
-from .cache import Kept
-from .machine import Machine, Places
+from .cache import Kept, default_directory
+from .machine import Machine, Places, find_qemu
 from .nested import NestedHost
 
 IMAGE = "memory"
@@ -81,3 +82,15 @@ class Store:
 
 _WARM = ("asyncio", "argparse", "json", "logging", "socket", "subprocess", "uuid")
 """Modules that every driver imports: dom0's Python compiles them before it is frozen."""
+
+
+async def open_store(accelerator: str, tell: Tell) -> Store:
+    """Return the store of this user, for this QEMU.
+
+    :param accelerator: one of `accelerator.CHOICES`.
+    :raise XenHostError: if there is no QEMU, or it cannot do that.
+    """
+    binary, version = find_qemu()
+    store = Store(default_directory(), Machine(version, "tcg", binary), tell)
+    chosen = await choose(accelerator, store)
+    return Store(store.cache, Machine(version, chosen, binary), tell)

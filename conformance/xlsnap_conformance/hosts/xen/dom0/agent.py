@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -38,6 +39,10 @@ from typing import Any
 AGENT_PORT = "agent"
 CHUNK = 1 << 16
 END_SECONDS = 5.0
+LOOK_SECONDS = 0.5
+LAST_SECONDS = 0.1
+"""How long nothing must come from a process that has ended until its output is taken for complete."""
+
 SOCKET_SECONDS = 10.0
 
 Request = dict[str, Any]
@@ -75,36 +80,81 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def drain(fd: int) -> None:
-    """Throw away what is still there from an earlier use."""
-    while select.select([fd], [], [], 0)[0]:
-        os.set_blocking(fd, False)
+    """Throw away what is still there from an earlier use; the descriptor does not block from then on."""
+    os.set_blocking(fd, False)
+    while take(fd):
+        pass
+
+
+def give(port: int, data: bytes, stop: threading.Event) -> bool:
+    """Write to a port; say whether somebody is there to take it. A port that nobody reads would block."""
+    waiting = select.poll()
+    waiting.register(port, select.POLLOUT)
+    while data:
+        events = waiting.poll(LOOK_SECONDS * 1000)
+        gone = any(found & (select.POLLHUP | select.POLLERR) for _, found in events)
+        if gone or (not events and stop.is_set()):
+            return False
         try:
-            if not os.read(fd, CHUNK):
-                break
+            data = data[os.write(port, data) :]
         except BlockingIOError:
-            break
-        finally:
-            os.set_blocking(fd, True)
+            time.sleep(0.001)
+        except OSError:
+            return False
+    return True
 
 
-def relay(port: int, other: int, stop: threading.Event) -> None:
-    """Pass bytes both ways until one side is closed."""
-    while not stop.is_set():
-        for fd in select.select([port, other], [], [], 0.5)[0]:
-            try:
-                data = os.read(fd, CHUNK)
+def take(fd: int) -> bytes | None:
+    """Read what is there: nothing at the end, None if it was nothing after all."""
+    try:
+        return os.read(fd, CHUNK)
+    except BlockingIOError:
+        return None
+    except OSError:  # EIO: nobody has the terminal open any more
+        return b""
+
+
+def relay(port: int, other: int, stop: threading.Event, *, halves: bool = False) -> None:
+    """Pass bytes both ways until ``other`` is closed, or ``stop`` is set and nothing more comes.
+
+    :param halves: ``other`` is a socket; it gets an end of file when the port is closed, and what it still
+        sends is lost. Without it all ends then.
+    """
+    connected = True
+    while True:
+        ends = [port, other] if connected else [other]
+        ready = select.select(ends, [], [], LAST_SECONDS if stop.is_set() else LOOK_SECONDS)[0]
+        if not ready and stop.is_set():
+            return
+        for fd in ready:
+            data = take(fd)
+            if data is None:
+                continue
+            if fd == other:
                 if not data:
                     return
-                write_all(other if fd == port else port, data)
-            except OSError:  # EIO: nobody has the terminal open any more
+                lost = connected and not give(port, data, stop)
+            else:
+                lost = not data
+                with contextlib.suppress(OSError):
+                    write_all(other, data)
+            if lost and not halves:
                 return
+            if lost and connected:
+                connected = False
+                _shut(other)
+
+
+def _shut(fd: int) -> None:
+    with socket.socket(fileno=os.dup(fd)) as end, contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_WR)
 
 
 class Stream:
     """What a port is used for at present."""
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self.fd = fd  # of the port
         self.stop = threading.Event()
         self.process: subprocess.Popen[bytes] | None = None
         self.ended = threading.Event()
@@ -184,7 +234,8 @@ class Agent:
                     os.killpg(process.pid, signal.SIGKILL)
                 out, err = process.communicate()
                 status = None
-        return {"status": status, "out": _text(out), "err": _text(err)}
+        texts = [data.decode(errors="surrogateescape") for data in (out, err)]
+        return {"status": status, "out": texts[0], "err": texts[1]}
 
     def put(self, path: str, data: str, mode: int = 0o644, append: bool = False) -> Result:
         """Write a file, or a further part of it."""
@@ -211,37 +262,66 @@ class Agent:
     ) -> Result:
         """Start a process with a port as its standard input and output.
 
-        Standard error goes to the file ``log``, or to the port too. ``terminal`` is rows and columns: then
-        the process gets a terminal, which the port is connected to.
+        ``log`` is a second port, for standard error, which goes to the first one otherwise. ``terminal`` is
+        rows and columns: then the process gets a terminal, which the port is connected to.
         """
         stream = self._claim(port)
-        environment = os.environ | (env or {})
-        error = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else None
-        ours = theirs = -1
+        errors: Stream | None = None
+        read_error, write_error = os.pipe()
+        ours, theirs = pty.openpty() if terminal else (end.detach() for end in socket.socketpair())
         try:
+            errors = self._claim(log) if log else None
             if terminal:
-                ours, theirs = pty.openpty()
                 termios.tcsetwinsize(theirs, (terminal[0], terminal[1]))
-            end = theirs if terminal else stream.fd
+            # not the port itself: it has errors of its own, and nobody expects those of standard output
             stream.process = subprocess.Popen(
                 argv,
-                stdin=end,
-                stdout=end,
-                stderr=end if error is None else error,
-                env=environment,
+                stdin=theirs,
+                stdout=theirs,
+                stderr=write_error if errors else theirs,
+                env=os.environ | (env or {}),
                 cwd=cwd,
                 start_new_session=True,
                 preexec_fn=_control_terminal if terminal else None,
             )
         except BaseException:
             self._release(port, stream)
+            if errors and log:
+                self._release(log, errors)
+            os.close(ours)
+            os.close(read_error)
             raise
         finally:
-            for fd in (error, theirs if terminal else None):
-                if fd is not None:
-                    os.close(fd)
+            os.close(theirs)
+            os.close(write_error)
         stream.terminal = ours if terminal else None
-        threading.Thread(target=self._watch, args=(port, stream), daemon=True).start()
+
+        def work() -> None:
+            relay(stream.fd, ours, stream.stop, halves=not terminal)
+
+        def complain() -> None:
+            while data := take(read_error):
+                if errors:
+                    give(errors.fd, data, stream.stop)
+
+        threads = [threading.Thread(target=one, daemon=True) for one in (work, complain)]
+        for thread in threads:
+            thread.start()
+
+        def watch(process: subprocess.Popen[bytes]) -> None:
+            status = process.wait()
+            stream.stop.set()
+            for thread in threads:
+                thread.join(END_SECONDS)  # a child of it may hold standard error open
+            stream.terminal = None
+            os.close(ours)
+            os.close(read_error)
+            self._release(port, stream)
+            if errors and log:
+                self._release(log, errors)
+            self._tell({"ended": port, "status": status})
+
+        threading.Thread(target=watch, args=(stream.process,), daemon=True).start()
         return {"pid": stream.process.pid}
 
     def resize(self, port: str, rows: int, columns: int) -> Result:
@@ -250,15 +330,6 @@ class Agent:
         if stream.terminal is not None:
             termios.tcsetwinsize(stream.terminal, (rows, columns))
         return {}
-
-    def _watch(self, port: str, stream: Stream) -> None:
-        assert stream.process is not None
-        if stream.terminal is not None:
-            relay(stream.fd, stream.terminal, stream.stop)
-            os.close(stream.terminal)
-        status = stream.process.wait()
-        self._release(port, stream)
-        self._tell({"ended": port, "status": status})
 
     def connect(self, port: str, path: str) -> Result:
         """Connect a port with a terminal or a Unix socket here, until either is closed."""
@@ -284,7 +355,8 @@ class Agent:
         stream = self._streams.get(port)
         if stream is None:
             return {}
-        stream.stop.set()
+        if stream.process is None:
+            stream.stop.set()
         for number in (signal.SIGTERM, signal.SIGKILL):
             if stream.process is not None:
                 with contextlib.suppress(ProcessLookupError):
@@ -308,13 +380,7 @@ class Agent:
 
 
 def _control_terminal() -> None:
-    import fcntl
-
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="surrogateescape")
 
 
 _REQUESTS: dict[str | None, Callable[..., Result]] = {
