@@ -3,6 +3,8 @@
 
 import asyncio
 import contextlib
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +65,22 @@ def test_a_host_of_another_checkout_is_not_taken_for_ours(
     assert builder.latest() is None
 
 
+def test_without_a_network_the_last_host_has_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(apt: packages.Apt) -> None:
+        raise XenHostError("apt-get could not fetch the lists of packages")
+
+    monkeypatch.setattr(packages.Apt, "update", unreachable)
+    monkeypatch.setattr("xlsnap_conformance.hosts.xen.build.our_part", lambda: "ours")
+    told: list[str] = []
+    builder = Builder(tmp_path, lambda text, done, total: told.append(text))
+    assert "lists of packages" in refusal(builder.build)
+    (tmp_path / "built" / "one").mkdir(parents=True)
+    (tmp_path / "latest-of").mkdir()
+    (tmp_path / "latest-of" / "ours").write_text("one")
+    assert builder.build() == Built(tmp_path / "built" / "one")
+    assert told[-1].endswith("taking what was built last")
+
+
 def test_what_was_not_finished_is_not_found(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     with contextlib.suppress(RuntimeError), kept.new("a") as directory:
@@ -73,6 +91,27 @@ def test_what_was_not_finished_is_not_found(tmp_path: Path) -> None:
         (directory / "whole").touch()
     assert kept.find("a") == tmp_path / "a"
     assert (tmp_path / "a" / "whole").exists()
+
+
+def test_what_is_old_or_too_much_is_removed_and_the_rest_stays(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    now = time.time()
+    for name, age in {
+        "a": 10,
+        "b": 20,
+        "c": 30,
+        "old": 15 * 86400,
+        ".half": 9 * 86400,
+        ".at-work": 5,
+    }.items():
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (now - age, now - age))
+    kept.remove_old()
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c", ".at-work"}
+    for name in ("d", "e", "f"):
+        (tmp_path / name).mkdir()
+    kept.remove_old("c")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "c", "d", "e", "f", ".at-work"}
 
 
 def test_apts_list_of_files_is_read() -> None:

@@ -14,6 +14,7 @@ import msgspec
 from ...guest import image
 from . import code, contents, cpio, debs, kernel
 from .cache import Kept, digest_of, key
+from .failure import XenHostError
 from .packages import XEN, Apt, Package
 
 HERE = Path(__file__).resolve().parent
@@ -91,15 +92,22 @@ class Builder:
         return Built(directory) if directory else None
 
     def build(self) -> Built:
-        """Make a host of today's packages, unless it is there.
+        """Make a host of today's packages, unless it is there. Without a network the last one has to do.
 
         :raise XenHostError: if packages cannot be had, or are not as they should be.
         """
         with self._kept.lock():
             apt = Apt(self._cache / "apt")
             self._tell("looking for packages", 0, 0)
-            apt.update()
-            packages = apt.resolve()
+            try:
+                apt.update()
+                packages = apt.resolve()
+            except XenHostError as error:
+                last = self.latest()
+                if last is None:
+                    raise
+                self._tell(f"{error.message}: taking what was built last", 0, 0)
+                return last
             ours = our_part()
             name = key([ours, *(f"{package.name} {package.size}" for package in packages)])
             directory = self._kept.find(name)

@@ -27,6 +27,9 @@ LOCK_SECONDS = 900.0
 KEEP_SECONDS = 14 * 86400.0
 """What was not used for so long is removed when something new is made."""
 
+KEEP_NUMBER = 4
+"""So many of a kind are kept at most, those that were used last: one takes half a GB."""
+
 _KEY_CHARACTERS = 16
 
 
@@ -100,9 +103,15 @@ class Kept:
             raise XenHostError(f"another process holds {path} for more than {LOCK_SECONDS:g} s") from None
 
     def remove_old(self, *but: str) -> None:
-        """Remove what has not been used for `KEEP_SECONDS`, and what a killed process has left half made."""
-        oldest = time.time() - KEEP_SECONDS
-        for path in self.directory.iterdir() if self.directory.is_dir() else ():
-            abandoned = path.name.startswith(".") and path.stat().st_mtime < time.time() - LOCK_SECONDS
-            if path.is_dir() and path.name not in but and (path.stat().st_mtime < oldest or abandoned):
+        """Remove what has not been used for long, what is too much, and what a killed process left half made.
+
+        :param but: what is not to be removed in any case.
+        """
+        now = time.time()
+        ages = {path: now - path.stat().st_mtime for path in self.directory.iterdir() if path.is_dir()}
+        whole = sorted((path for path in ages if not path.name.startswith(".")), key=ages.__getitem__)
+        kept = {path for path in whole[:KEEP_NUMBER] if ages[path] < KEEP_SECONDS}
+        for path, age in ages.items():
+            at_work = path.name.startswith(".") and age < LOCK_SECONDS
+            if path not in kept and path.name not in but and not at_work:
                 shutil.rmtree(path, ignore_errors=True)
