@@ -101,8 +101,8 @@ def test_a_domain_is_created_from_a_configuration_that_xl_reads(driver: XlDriver
         "/usr/share/xlsnap/guest/vmlinux",
     )
     assert config["disk"] == [
-        'format=qcow2,vdev=hda,access=rw,target=/with,comma "and quotes"',
-        "format=raw,vdev=hdc,access=ro,devtype=cdrom,target=/c",
+        'format=qcow2,vdev=hda,access=rw,backendtype=qdisk,target=/with,comma "and quotes"',
+        "format=raw,vdev=hdc,access=ro,backendtype=qdisk,devtype=cdrom,target=/c",
     ]
     assert driver.domain_state(p.DomainStateOf(domain=NAME)).state == "paused"
     assert driver.metadata(p.Metadata(domain=UUID)).directory == f"/var/lib/xen/snapshots/{UUID}"

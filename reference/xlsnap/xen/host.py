@@ -37,7 +37,7 @@ class XenHost(XenDomains, Disks):
             return {}
         served = await pv_disks(await self._monitor(record))
         return {
-            vdev: "its backend is not qdisk, so that nothing can take a snapshot of it"
+            vdev: "its backend is not qdisk, so that nothing can take a snapshot of it; say backendtype=qdisk"
             for vdev in vdevs
             if vdev not in served
         }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import MappingProxyType
 from typing import Any
 
@@ -25,10 +26,15 @@ def lacking(host: str) -> tuple[str, ...]:
 
 
 def on_xen(config: DomainConfig, kind: str) -> DomainConfig:
-    """Return the configuration of a domain with the Linux probe instead of the bare-metal one."""
+    """Return the configuration of a domain with the Linux probe instead of the bare-metal one.
+
+    xl would serve raw images with loop devices, of which nothing can take a snapshot.
+    """
     linux = KINDS[kind]
+    disks = tuple(dataclasses.replace(disk, backend="qdisk") for disk in config.disks)
     return msgspec.structs.replace(
         config,
+        disks=disks,
         bios=None,
         memory_mib=max(config.memory_mib, linux.memory_mib),
         kernel=linux.kernel_path,

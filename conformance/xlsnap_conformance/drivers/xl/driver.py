@@ -306,7 +306,9 @@ class XlDriver:
 def _disk_text(disk: p.Disk) -> str:
     access = "ro" if disk.readonly or disk.cdrom else "rw"
     cdrom = "devtype=cdrom," if disk.cdrom else ""
-    return f"format={disk.format},vdev={disk.vdev},access={access},{cdrom}target={disk.path}"
+    # xl would serve raw images with loop devices, of which nothing can take a snapshot.
+    backend = "backendtype=qdisk,"
+    return f"format={disk.format},vdev={disk.vdev},access={access},{backend}{cdrom}target={disk.path}"
 
 
 def _conf_text(request: p.SnapshotCreate) -> str:
