@@ -86,13 +86,34 @@ def build() -> None:
 
 
 @xen.command()
+@name_option
 @accelerator_option
-def freeze(accelerator: str) -> None:
-    """Boot a host and freeze it to a file, from which others start in a second or two."""
+@click.option(
+    "--output",
+    type=click.Path(exists=False, path_type=Path),
+    metavar="FILE",
+    help="Freeze the running host, with its domains, to this file, and end it. No share may be mounted.",
+)
+def freeze(name: str, accelerator: str, output: Path | None) -> None:
+    """Boot a host and freeze it to the cache, from which others start in a second or two."""
+    if output is not None:
+        asyncio.run(_freeze(name, output))
+        click.echo(f"{output}  {output.stat().st_size >> 20} MiB")
+        return
     with Progress() as progress:
         store = _store(accelerator, progress)
         image = asyncio.run(store.freeze(store.built(), _places("freeze")))
     click.echo(f"{image}  {image.stat().st_size >> 20} MiB")
+
+
+async def _freeze(name: str, output: Path) -> None:
+    from ..hosts.xen.failure import XenHostError
+    from ..hosts.xen.nested import NestedHost
+
+    if output.exists():
+        raise XenHostError(f"{output} exists already")
+    host = await NestedHost.attach(_places(name))
+    await host.freeze(output)
 
 
 @xen.command()
@@ -100,12 +121,18 @@ def freeze(accelerator: str) -> None:
 @accelerator_option
 @click.option("--boot", is_flag=True, help="Boot it, rather than resume a frozen one.")
 @click.option(
+    "--image",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Resume what 'freeze --output' has written, by this build of the kit and this QEMU.",
+)
+@click.option(
     "--share",
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
     metavar="DIR",
     help="Mount this directory in dom0, at the same path.",
 )
-def start(name: str, accelerator: str, boot: bool, share: Path | None) -> None:
+def start(name: str, accelerator: str, boot: bool, image: Path | None, share: Path | None) -> None:
     """Start a host in the background."""
     from ..hosts.xen import code
     from ..hosts.xen.failure import XenHostError
@@ -116,11 +143,15 @@ def start(name: str, accelerator: str, boot: bool, share: Path | None) -> None:
         raise XenHostError(f"the nested Xen host '{name}' runs already: 'host xen stop' ends it")
 
     async def work(store: Store) -> int:
-        host = await store.start(places, boot=boot)
-        await host.unpack(code.kit())
-        if share is not None:
-            await host.mount_share(str(share))
-        await host.link.close()
+        host = await store.start(places, boot=boot, image=image)
+        try:
+            await host.unpack(code.kit())
+            if share is not None:
+                await host.mount_share(str(share))
+            await host.link.close()
+        except BaseException:
+            await host.stop()
+            raise
         return host.pid
 
     with Progress() as progress:

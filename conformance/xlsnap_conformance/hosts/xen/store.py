@@ -63,16 +63,17 @@ class Store:
             self._frozen.remove_old(name)
             return self._frozen.directory / name / IMAGE
 
-    async def start(self, places: Places, *, boot: bool = False) -> NestedHost:
+    async def start(self, places: Places, *, boot: bool = False, image: Path | None = None) -> NestedHost:
         """Return a running host.
 
         :param boot: boot it, even if it could be resumed.
+        :param image: resume this one, rather than the one in the cache.
         :raise XenHostError: if that fails.
         """
         built = self.built()
         if boot:
             return await NestedHost.boot(self.machine, built, places, self.say)
-        image = self.frozen(built) or await self.freeze(built, places)
+        image = image or self.frozen(built) or await self.freeze(built, places)
         return await NestedHost.resume(self.machine, built, image, places, self.say)
 
     def say(self, text: str) -> None:
