@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -189,6 +190,31 @@ def test_a_host_that_does_not_boot_says_its_last_words(
     assert message in caught.value.message
     assert detail in caught.value.detail
     assert nested.running(places.run) is None
+
+
+QEMU_THAT_BINDS_AND_FAILS = f"""#!{sys.executable}
+import socket, sys, time
+path = next(word for word in sys.argv if "id=monitor" in word).split("path=")[1].split(",server")[0]
+monitor = socket.socket(socket.AF_UNIX)
+monitor.bind(path)  # does not listen yet
+time.sleep(0.5)
+sys.exit("qemu: the image is of another machine")
+"""
+
+
+def test_a_monitor_that_is_not_open_yet_is_waited_for(tmp_path: Path) -> None:
+    qemu = tmp_path / "qemu"
+    qemu.write_text(QEMU_THAT_BINDS_AND_FAILS)
+    qemu.chmod(0o755)
+    (tmp_path / "image").touch()
+    places = Places(tmp_path / "run", tmp_path)
+    broken = replace(MACHINE, binary=str(qemu))
+    with pytest.raises(XenHostError) as caught:
+        asyncio.run(nested.NestedHost.resume(broken, BUILT, tmp_path / "image", places, lambda text: None))
+    assert (caught.value.message, caught.value.detail) == (
+        "QEMU ended",
+        "qemu: the image is of another machine",
+    )
 
 
 def test_a_panic_is_seen_on_the_console(tmp_path: Path) -> None:

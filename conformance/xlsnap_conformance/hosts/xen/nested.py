@@ -32,6 +32,7 @@ STOP_SECONDS = 10.0
 
 _AGENT_RETRY = 1.0  # a request that was sent before the agent listened is lost
 _LOOK_SECONDS = 0.2
+_RETRY_SECONDS = 0.02
 _UNPACKING = "/mnt"
 _CONSOLE_LINES = 15
 _LOST = ("Panic on CPU", "Kernel panic", "] FAILED: ")
@@ -292,15 +293,9 @@ def _qemu_ended(places: Places) -> XenHostError:
 
 
 async def _load(process: asyncio.subprocess.Process, places: Places, frozen: Path) -> None:
-    for _ in range(400):
-        if (places.run / "monitor.sock").exists() or process.returncode is not None:
-            break
-        await asyncio.sleep(0.02)
-    if process.returncode is not None:
-        raise _qemu_ended(places)
     fd = os.open(frozen, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        async with _monitor(places) as monitor:
+        async with _monitor(places, process) as monitor:
             await _migrate(monitor, fd, "migrate-incoming")
             await _execute(monitor, "cont")
     finally:
@@ -308,15 +303,24 @@ async def _load(process: asyncio.subprocess.Process, places: Places, frozen: Pat
 
 
 @asynccontextmanager
-async def _monitor(places: Places) -> AsyncIterator[QMPClient]:
+async def _monitor(
+    places: Places, process: asyncio.subprocess.Process | None = None
+) -> AsyncIterator[QMPClient]:
+    """Yield a connection to QEMU's monitor; one that ``process`` is about to open is waited for."""
     client = QMPClient("xlsnap-conformance")
     client.logger.disabled = True  # errors are told once, by us
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.connect(str(places.run / "monitor.sock"))
-        connection.setblocking(False)
         async with asyncio.timeout(QMP_SECONDS):
+            while connection.connect_ex(str(places.run / "monitor.sock")) != 0:
+                if process is None or process.returncode is not None:
+                    raise _qemu_ended(places)
+                await asyncio.sleep(_RETRY_SECONDS)
+            connection.setblocking(False)
             await client.connect(connection)
+    except XenHostError:
+        connection.close()
+        raise
     except (OSError, QMPError, TimeoutError) as error:
         connection.close()
         raise XenHostError(f"QEMU does not answer: {error}") from None
