@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -27,14 +27,20 @@ from .clauses import load_clauses
 from .covering import cover
 from .driver import LOGS_VARIABLE
 from .failures import ConformanceFailure, HarnessError
-from .profiles import Profile, available
+from .profiles import EFFORTS, Profile, available
 from .report import outcome
 from .report.text import directory_names, encodable
-from .results import Implementation, Status
+from .results import Implementation, ShardOf, Status
 from .script import dialect_of
+from .sharding import Shard, Share, divide, recorded_seconds, shipped_seconds, weigh
 from .trace import Trace
 
+if TYPE_CHECKING:
+    from hypothesis.database import ExampleDatabase
+
 MARKER = "clauses"
+SCENARIOS = "scenarios"
+"""Marks tests that play many generated scenarios, which several machines can share out among them."""
 
 WORKER_END_SECONDS = 60
 """How long a worker of an interrupted run may take to remove what it has made; pytest-xdist kills it then."""
@@ -52,6 +58,9 @@ class RunContext:
     the directory of this worker, which reports call ``$ROOT``, and ``log`` to a function that returns the end
     of what the driver wrote to its standard error. ``shrink`` says whether failing scenarios are made small.
     ``known`` is what is known to fail.
+
+    ``shard`` is the part of the run that this machine has, ``shares`` what that means for each test, by node
+    id; None and empty when it has all. ``examples`` says where runs share what they find.
     """
 
     driver: str
@@ -63,6 +72,10 @@ class RunContext:
     log: Callable[[], str] | None = None
     shrink: bool = True
     known: known.Known = field(default_factory=known.Known)
+    examples: str | None = None
+    shard: ShardOf | None = None
+    shares: dict[str, Share] = field(default_factory=dict)
+    _database: ExampleDatabase | None = None
     _broken_setups: list[tuple[BaseException, str]] = field(default_factory=list)
 
     def is_known(self, test: str) -> Callable[[ConformanceFailure], bool]:
@@ -79,6 +92,17 @@ class RunContext:
                 return first
         self._broken_setups.append((error, test))
         return None
+
+    def database(self) -> ExampleDatabase | None:
+        """Return where runs share failing scenarios, opened when it is first asked for.
+
+        :raise HarnessError: if it cannot be opened.
+        """
+        if self._database is None and self.examples is not None:
+            from .sharing import open_database
+
+            self._database = open_database(self.examples)
+        return self._database
 
 
 RUN = pytest.StashKey[RunContext]()
@@ -102,6 +126,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--clause", action="append", default=[], metavar="ID", help="only tests of this clause")
     group.addoption("--cover", action="store_true", help="only as many tests as name each clause once")
     group.addoption("--report", type=Path, default=None, metavar="DIR", help="write reports to DIR")
+    group.addoption("--shard", default=None, metavar="I/N", help="run the I-th of N parts of the tests")
+    group.addoption(
+        "--times",
+        type=Path,
+        default=None,
+        metavar="REPORT",
+        help="report by whose times tests are shared out",
+    )
+    group.addoption(
+        "--examples", default=None, metavar="WHERE", help="share failing scenarios: a directory or redis://…"
+    )
     group.addoption("--expectations", type=Path, metavar="FILE", help="TOML file of what is known to fail")
     group.addoption("--update-expectations", action="store_true", help="rewrite that file from this run")
     group.addoption("--strict-should", action="store_true", help="let SHOULD clauses count like MUST clauses")
@@ -119,6 +154,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(*capabilities): what an implementation must claim for the test to make sense"
     )
+    config.addinivalue_line("markers", f"{SCENARIOS}: the test plays many scenarios, which can be shared out")
     clauses = load_clauses()
     profiles = available({name for clause in clauses.values() for name in clause.profiles})
     name = config.getoption("--profile")
@@ -135,6 +171,7 @@ def pytest_configure(config: pytest.Config) -> None:
         seed=random.SystemRandom().randrange(2**32) if seed is None else seed,
         worker=worker.get("workerid", "main"),
         known=_known(config),
+        examples=config.getoption("--examples"),
     )
     config.stash[RUN] = context
     if report := config.getoption("--report"):
@@ -212,6 +249,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         item.stash[_OWN] = clause_ids(item)
     chosen = [item for item in items if wanted(item)]
+    if config.getoption("--shard") is not None:
+        chosen = _of_shard(config, chosen)
     if config.getoption("--cover"):
         of_profile = {item: _clauses_of(item, profile, asked) for item in chosen}
         chosen = cover(of_profile, {item: _cost(item) for item in chosen})
@@ -235,6 +274,22 @@ def _cost(item: pytest.Item) -> int:
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     trace = parameters.get("trace")
     return len(trace.steps) if isinstance(trace, Trace) else OTHER_COST
+
+
+def _of_shard(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests of this machine's shard."""
+    context, path = config.stash[RUN], config.getoption("--times")
+    try:
+        shard = Shard.parse(config.getoption("--shard"))
+        seconds = recorded_seconds(path) if path is not None else shipped_seconds()
+    except (ValueError, OSError) as error:
+        raise pytest.UsageError(str(error)) from error
+    scenarios, _ = EFFORTS[context.profile.effort]
+    ids = {item.nodeid: scenarios if item.get_closest_marker(SCENARIOS) else 1 for item in items}
+    division = divide(weigh(ids, seconds), shard.of)
+    context.shard = ShardOf(index=shard.index, of=shard.of, division=division)
+    context.shares = {share.id: share for share in division[shard.index - 1]}
+    return [item for item in items if item.nodeid in context.shares]
 
 
 # --- results: made where the test ran, carried to the leading process in the test's report -----------------

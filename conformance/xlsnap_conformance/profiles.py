@@ -20,6 +20,14 @@ class Effort(StrEnum):
     DEEP = "deep"
 
 
+EFFORTS: dict[Effort, tuple[int, int]] = {
+    Effort.QUICK: (2, 15),
+    Effort.NORMAL: (8, 30),
+    Effort.DEEP: (60, 60),
+}
+"""Number of scenarios for each shape, and of actions in each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A choice of clauses and an effort; ``group`` is the specification's profile, None for all clauses."""

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from .sharding import Division
 from .trace import Trace
 
 FORMAT = 1
@@ -159,11 +160,26 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpus: int = 0
 
 
+class ShardOf(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a run that one of several machines had: the ``index``-th (from 1) of ``of``.
+
+    ``division`` is what each of them has, so that one report is enough to know what a lost one would say.
+    """
+
+    index: int
+    of: int
+    division: Division
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.of}"
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One run of the suite.
 
     ``started`` is UTC, ISO 8601; ``duration`` seconds. ``selected`` tells why not all tests of the profile
-    ran ("-k revert"), "" when they did. ``errors`` are harness errors that belong to no test.
+    ran ("-k revert"), "" when they did; ``shard`` is set when other machines ran the others. ``errors`` are
+    harness errors that belong to no test.
     """
 
     format: Literal[1] = 1
@@ -176,6 +192,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     interrupted: bool = False
     strict: bool = False
     selected: str = ""
+    shard: ShardOf | None = None
     host: Host = Host()
     errors: tuple[str, ...] = ()
     profiles: tuple[ProfileResult, ...] = ()
@@ -200,13 +217,18 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         if self.interrupted:
             return 130
         statuses = {test.status for test in self.tests}
-        if self.errors or Status.HARNESS_ERROR in statuses or not self.tests:
+        if self.errors or Status.HARNESS_ERROR in statuses or not (self.tests or self.has_nothing_to_do):
             return 2
         counting = {c.id for c in self.clauses if self.strict or c.level == "MUST"}
         failures = [test for test in self.tests if test.status is Status.FAIL]
         if any(counting.intersection(test.broken or test.clauses) or not test.clauses for test in failures):
             return 1
         return 2 if Status.BLOCKED in statuses else 0
+
+    @property
+    def has_nothing_to_do(self) -> bool:
+        """Whether this is the report of a machine that got no test: there were more machines than work."""
+        return self.shard is not None and not self.shard.division[self.shard.index - 1]
 
     @property
     def note(self) -> str:

@@ -77,6 +77,11 @@ class Scenario:
         self._observer = Observer(self.domain, thorough=thorough)
         self._also: tuple[str, ...] = ()
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the implementation claims."""
+        return self.subject.capabilities
+
     def __enter__(self) -> Scenario:
         try:
             self.begin()

@@ -16,6 +16,7 @@ from . import trace as do
 from .failures import ConformanceFailure, HarnessError
 from .model import World, apply, possible
 from .scenario import replay
+from .sharing import SharedFailures
 from .subject import Subject
 from .trace import Step, Trace
 
@@ -33,14 +34,18 @@ def shrink(
     *,
     seconds: float = DEFAULT_SECONDS,
     is_known: Callable[[ConformanceFailure], bool] = lambda failure: False,
+    shared: SharedFailures | None = None,
 ) -> ConformanceFailure:
     """Return a failure that breaks one of the same clauses, by as small a trace as is found within `seconds`.
 
     With a slow implementation it may take longer: see `TRIES`.
 
     The result is `failure` itself if nothing smaller fails so. One that `is_known` is no result.
+
+    :param shared: where others find what is found here, and what they find is taken from.
     """
-    search = _Search(failure, subject, seconds, is_known)
+    search = _Search(failure, subject, seconds, is_known, shared)
+    search.tell(None)
     while search.improve(_fewer_steps) or search.improve(_fewer_disks) or search.improve(_plainer_steps):
         pass
     return search.best
@@ -53,8 +58,10 @@ class _Search:
         subject: Subject,
         seconds: float,
         is_known: Callable[[ConformanceFailure], bool],
+        shared: SharedFailures | None,
     ) -> None:
         self.best = failure
+        self.shared = shared
         self.is_known = is_known
         self.clause_ids = frozenset(failure.clause_ids)
         self.subject = subject
@@ -68,12 +75,28 @@ class _Search:
         trace = self.best.trace
         if trace is None:
             return False
+        for candidate in self._smaller_of_others(trace):
+            if self._fails(candidate):
+                return True
         for candidate in candidates(msgspec.structs.replace(trace, failure=None)):
             if time.monotonic() > self.end:
                 return False
             if self._fails(candidate):
                 return True
         return False
+
+    def tell(self, before: Trace | None) -> None:
+        """Let others know of the best trace, which takes the place of the one before."""
+        if self.shared is None or self.best.trace is None:
+            return
+        self.shared.keep(self.best.trace)
+        if before is not None:
+            self.shared.forget(before)
+
+    def _smaller_of_others(self, trace: Trace) -> list[Trace]:
+        """Return what others have found meanwhile that is smaller."""
+        known = self.shared.known() if self.shared is not None else []
+        return [other for other in known if len(other.steps) < len(trace.steps)]
 
     def _fails(self, candidate: Trace) -> bool:
         key = msgspec.json.encode(candidate)
@@ -85,7 +108,8 @@ class _Search:
             replay(candidate, self.subject)
         except ConformanceFailure as failure:
             if set(failure.clause_ids) & self.clause_ids and not self.is_known(failure):
-                self.best = failure
+                before, self.best = self.best, failure
+                self.tell(before.trace)
                 return True
         except HarnessError:
             self.end = 0.0  # what was found so far is worth more than what broke the search

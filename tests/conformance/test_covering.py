@@ -9,8 +9,8 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 from xlsnap_conformance.covering import cover
-from xlsnap_conformance.profiles import Effort
-from xlsnap_conformance.search import EFFORTS, extent
+from xlsnap_conformance.profiles import EFFORTS, Effort
+from xlsnap_conformance.search import extent
 
 TESTS = st.dictionaries(st.text(max_size=3), st.sets(st.integers(0, 20).map(str)), max_size=12)
 

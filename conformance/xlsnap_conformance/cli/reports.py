@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-FORMATS = ("table", "html", "junit", "markdown", "svg", "json")
+FORMATS = ("table", "html", "junit", "markdown", "svg", "badge", "json")
 
 _EPILOG = """\b
 Examples:

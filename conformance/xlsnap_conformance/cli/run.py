@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -23,6 +24,7 @@ Examples:
   xlsnap-conformance run --profile quick -n 2
   xlsnap-conformance run --driver './my-driver --host xen1' --report out
   xlsnap-conformance run --seed 7 -k revert
+  xlsnap-conformance run --seed 7 --shard 3/8 --report out
 
 \b
 Exit status: 0 nothing was broken, 1 a MUST clause was broken, 2 usage or harness error, 130 interrupted.
@@ -51,6 +53,18 @@ Exit status: 0 nothing was broken, 1 a MUST clause was broken, 2 usage or harnes
     help="TOML file of what is known to fail, and why: it becomes 'known', and does not count.",
 )
 @click.option("--update-expectations", is_flag=True, help="Rewrite that file from this run.")
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts, for N machines; see 'merge'.")
+@click.option(
+    "--times",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="REPORT",
+    help="Balance shards by the times in this earlier report; the same one for all.",
+)
+@click.option(
+    "--examples",
+    metavar="WHERE",
+    help="Share failing scenarios with other runs: a directory, or redis://HOST.",
+)
 @click.option("--strict", is_flag=True, help="Let SHOULD clauses count like MUST clauses.")
 def command(
     driver: str,
@@ -64,6 +78,9 @@ def command(
     cover: bool,
     expectations: Path | None,
     update_expectations: bool,
+    shard: str | None,
+    times: Path | None,
+    examples: str | None,
     strict: bool,
 ) -> int:
     """Run the conformance suite against a toolstack."""
@@ -90,6 +107,12 @@ def command(
         if expectations is None:
             raise click.UsageError("--update-expectations needs --expectations FILE")
         arguments.append("--update-expectations")
+    if shard is not None:
+        arguments += ["--shard", _checked_shard(shard, seed)]
+    if times is not None:
+        arguments += ["--times", str(times.absolute())]
+    if examples is not None:
+        arguments += ["--examples", _checked_examples(examples)]
     if strict:
         arguments.append("--strict-should")
     return run_pytest(arguments)
@@ -149,6 +172,28 @@ def prepare(driver: str) -> None:
 
         with Progress() as progress:
             prepare_host(command_of(driver), progress)
+
+
+def _checked_shard(shard: str, seed: int | None) -> str:
+    from ..sharding import Shard
+
+    try:
+        parsed = Shard.parse(shard)
+    except ValueError as error:
+        raise click.UsageError(f"--shard: {error}") from error
+    if seed is None:
+        raise click.UsageError(
+            "--shard needs --seed, the same for all shards: the number of the pipeline, say"
+        )
+    return str(parsed)
+
+
+def _checked_examples(where: str) -> str:
+    """Open the database once, so that a wrong one is told before the run."""
+    from ..sharing import open_database
+
+    open_database(where)
+    return where if "://" in where else os.path.abspath(where)
 
 
 def _workers(jobs: str) -> list[str]:

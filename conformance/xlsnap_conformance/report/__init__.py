@@ -48,12 +48,19 @@ def _markdown(run: Run) -> str:
     return markdown(run)
 
 
+def _badge(run: Run) -> str:
+    from .badge import badge
+
+    return badge(run)
+
+
 FORMATS: dict[str, tuple[str, Callable[[Run], str]]] = {
     "json": ("report.json", _json),
     "junit": ("junit.xml", _junit),
     "html": ("index.html", _html),
     "svg": ("summary.svg", _svg),
     "markdown": ("summary.md", _markdown),
+    "badge": ("badge.svg", _badge),
 }
 """Each format's file and the function that renders it."""
 

@@ -28,14 +28,14 @@ SHORT = 120
 @cache
 def environment() -> Environment:
     """Return what renders the templates: all values are escaped, and a name without a value is an error."""
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("xlsnap_conformance.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "line": text.one_line,
         "safe_text": text.visible,
         "seconds": _seconds,
@@ -45,7 +45,7 @@ def environment() -> Environment:
         "drawing": lambda tree, title: Markup(svg.tree_svg(tree, title)),
         "trace": lambda trace: text.cut(_indented(trace), text.TEXT_LIMIT),
     }
-    return environment
+    return made
 
 
 def _seconds(value: float) -> str:
@@ -78,9 +78,19 @@ def _indented(trace: Trace) -> str:
     return text.visible(msgspec.json.format(msgspec.json.encode(trace), indent=1).decode())
 
 
-def _style(run: Run) -> str:
-    source, _, _ = environment().loader.get_source(environment(), "report.css")  # type: ignore[union-attr]
+def source(name: str) -> str:
+    """Return the text of a style sheet beside the templates."""
+    found, _, _ = environment().loader.get_source(environment(), name)  # type: ignore[union-attr]
+    return found
+
+
+def style() -> str:
+    """Return the style that all pages have."""
     colours = "".join(f".{kind.key}{{--status:var(--{kind.key})}}" for kind in look.STATUS.values())
+    return f"{look.variables()}\n{colours}\n{source('report.css')}"
+
+
+def _style(run: Run) -> str:
     present = {clause.status for clause in run.clauses}
     numbers = {sum(clause.status is status for clause in run.clauses) for status in present}
     bar = "".join(f".grow-{number}{{flex-grow:{number}}}" for number in sorted(numbers))
@@ -89,18 +99,18 @@ def _style(run: Run) -> str:
         f"body:has(#show-{key}:checked) .chapter:not(:has(.clause.{key})){{display:none}}"
         for key in (kind.key for status, kind in look.STATUS.items() if status in present)
     )
-    return f"{look.variables()}\n{colours}\n{source}\n{bar}\n{filters}"
+    return f"{style()}\n{bar}\n{filters}"
 
 
 def html(run: Run) -> str:
     """Return the page."""
-    style = _style(run)
+    sheet = _style(run)
     by_id = {test.id: test for test in run.tests}
     told = [test for test in run.tests if test.status in (Status.FAIL, Status.HARNESS_ERROR, Status.KNOWN)]
     context: dict[str, Any] = {
         "run": run,
-        "style": Markup(style),
-        "style_hash": b64encode(sha256(style.encode()).digest()).decode(),
+        "style": Markup(sheet),
+        "style_hash": b64encode(sha256(sheet.encode()).digest()).decode(),
         "look": look.STATUS,
         "verdict_look": look.VERDICT,
         "Verdict": Verdict,

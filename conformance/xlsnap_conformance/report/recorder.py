@@ -183,6 +183,7 @@ class Recorder:
         chosen += [f"-m {option.markexpr}"] if option.markexpr else []
         chosen += [f"--clause {clause}" for clause in option.clause]
         chosen += [arg for arg in self.config.args if "::" in arg]
+        chosen += [f"--shard {option.shard}"] if option.shard else []
         chosen += [f"--maxfail {option.maxfail}"] if option.maxfail else []
         return " ".join(chosen)
 
@@ -216,6 +217,7 @@ class Recorder:
             interrupted=self.interrupted,
             strict=strict,
             selected=selected,
+            shard=self.context.shard,
             host=host(),
             errors=tuple(errors),
             profiles=results.summarise_profiles(

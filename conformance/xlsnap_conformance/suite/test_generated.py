@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from xlsnap_conformance.coverage import generated
@@ -13,30 +15,41 @@ from xlsnap_conformance.subject import Subject
 
 from .conftest import Need, Tell
 
+Explore = Callable[[str], None]
 
+
+@pytest.fixture
+def explore(subject: Subject, xlsnap_run: RunContext, tell: Tell, request: pytest.FixtureRequest) -> Explore:
+    """A function that plays this machine's share of the scenarios of a shape."""
+
+    def explore(shape: str) -> None:
+        share = xlsnap_run.shares.get(request.node.nodeid)
+        checks = search(
+            subject,
+            shape,
+            seed=xlsnap_run.seed,
+            effort=xlsnap_run.profile.effort,
+            is_known=xlsnap_run.is_known(request.node.name),
+            smaller=xlsnap_run.shrink,
+            share=share,
+            database=xlsnap_run.database(),
+        )
+        part = "" if share is None or share.whole else f", {len(share.slices)} of {share.of} slices"
+        tell(f"{checks} observations as the model says, seed {xlsnap_run.seed}{part}")
+
+    return explore
+
+
+@pytest.mark.scenarios
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.clauses(*generated())
-def test_generated(
-    shape: str,
-    subject: Subject,
-    xlsnap_run: RunContext,
-    need: Need,
-    tell: Tell,
-    request: pytest.FixtureRequest,
-) -> None:
+def test_generated(shape: str, need: Need, explore: Explore) -> None:
     for capability in ("memory", "revert", "delete", "pause"):
         need(capability)
-    checks = search(
-        subject,
-        shape,
-        seed=xlsnap_run.seed,
-        effort=xlsnap_run.profile.effort,
-        is_known=xlsnap_run.is_known(request.node.name),
-        smaller=xlsnap_run.shrink,
-    )
-    tell(f"{checks} observations as the model says, seed {xlsnap_run.seed}")
+    explore(shape)
 
 
+@pytest.mark.scenarios
 @pytest.mark.parametrize(
     ("shape", "able"),
     [
@@ -44,23 +57,7 @@ def test_generated(
         for shape, (_, *able) in EXTERNAL_SHAPES.items()
     ],
 )
-def test_generated_external(
-    shape: str,
-    able: list[str],
-    subject: Subject,
-    xlsnap_run: RunContext,
-    need: Need,
-    tell: Tell,
-    request: pytest.FixtureRequest,
-) -> None:
+def test_generated_external(shape: str, able: list[str], need: Need, explore: Explore) -> None:
     for capability in ("memory", "revert", "delete", "pause", *able):
         need(capability)
-    checks = search(
-        subject,
-        shape,
-        seed=xlsnap_run.seed,
-        effort=xlsnap_run.profile.effort,
-        is_known=xlsnap_run.is_known(request.node.name),
-        smaller=xlsnap_run.shrink,
-    )
-    tell(f"{checks} observations as the model says, seed {xlsnap_run.seed}")
+    explore(shape)
