@@ -87,7 +87,7 @@ def test_what_came_of_a_trace_is_not_kept(directory: ExampleDatabase) -> None:
         do.to_json(do.Trace(steps=(do.PutFile(path="/etc/passwd"),))),
         do.to_json(do.Trace(steps=(do.PutFile(path="beside"),))),
         do.to_json(do.Trace(steps=(do.PutLink(path=f"{do.SCRATCH}/../../beside"),))),
-        do.to_json(do.Trace(steps=(do.Create(name="a", memory="/root/x"),))),
+        do.to_json(do.Trace(steps=(do.Create(name="a", memory="/elsewhere/x"),))),
         do.to_json(do.Trace(steps=(do.Create(name="a", memory=f"{do.SCRATCH}/../x"),))),
     ],
 )

@@ -36,6 +36,8 @@ ALLOWED = {
     "xlsnap": DEPENDENCIES - {"hypothesis", "pytest", "pytest-xdist", "jinja2"} | {"xlsnap_grammars"},
     "xlsnap_conformance": DEPENDENCIES,
 }
+#: What one module may import although it is an extra, which not everybody installs.
+OPTIONAL = {"sharing.py": {"redis"}}
 REFERENCE_DRIVER = PACKAGES["xlsnap_conformance"] / "drivers/reference"
 
 #: Modules longer than this need a reason below.
@@ -79,7 +81,7 @@ def allowed(package: str, path: Path) -> set[str]:
         names |= IMPORT_NAMES.get(dependency, {dependency})
     if path.is_relative_to(REFERENCE_DRIVER):
         names |= {"xlsnap", "xlsnap_grammars"}
-    return names | set(sys.stdlib_module_names)
+    return names | OPTIONAL.get(path.name, set()) | set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
