@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The journal: the plan that is being carried out, and how far it got.
 
-The first line is the plan, synced before the first step. Each step adds a line when it begins. The file is
-emptied when the operation ends; one with content is the trace of an interrupted operation.
+The plan is synced before the first step. Each step is noted when it begins. The plan is blotted out when the
+operation ends; one that can be read is the trace of an interrupted operation.
+
+The file keeps its size and is overwritten in place, because to sync that takes a third of what a file that
+grows takes: only its content has changed. So a write that was cut short leaves parts of two plans, which the
+checksum tells from one. Layout::
+
+    xlsnap journal 1 CHECKSUM LENGTH BEGUN     hexadecimal; of the text, its bytes, the steps that had begun
+    {"plan": …, "boot": …}                     LENGTH bytes of JSON
+    …                                          what is left of longer plans before it
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -19,9 +30,18 @@ from .layout import make_private_directory
 from .steps import Plan
 from .store import space_hint, sync_directory
 
+_HEAD = b"xlsnap journal 1 %08x %08x %08x\n"
+_HEAD_PATTERN = re.compile(rb"xlsnap journal 1 ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\n")
+_HEAD_BYTES = len(_HEAD % (0, 0, 0))
+_BEGUN_AT = _HEAD_BYTES - 9
+_NOTHING = bytes(_HEAD_BYTES)
+
+_BLOCK_BYTES = 16384
+"""The size of the file is a multiple of this, so that most plans fit in where others have been."""
+
 
 class _Entry(msgspec.Struct, frozen=True):
-    """The journal's first line; ``boot`` tells the boot of the machine that it was written in."""
+    """The journal's text; ``boot`` tells the boot of the machine that it was written in."""
 
     plan: Plan
     boot: str
@@ -51,17 +71,19 @@ class Journal:
         :raise HostError: if the journal cannot be written; nothing has been done then.
         """
         make_private_directory(self.path.parent)
-        new = not self.path.exists()
-        content = msgspec.json.encode(_Entry(plan, _boot_id())) + b"\n"
+        text = msgspec.json.encode(_Entry(plan, _boot_id()))
+        content = _HEAD % (zlib.crc32(text), len(text), 0) + text
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._fd = os.open(self.path, flags, 0o600)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                os.ftruncate(self._fd, 0)
+                _check_space(self._fd)
+                grows = os.fstat(self._fd).st_size < len(content)
+                if grows:
+                    content += bytes(-len(content) % _BLOCK_BYTES)
                 if os.write(self._fd, content) != len(content):
-                    raise OSError(28, "No space left on device")
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fdatasync(self._fd)
-                if new:
+                if grows:  # it may be new
                     sync_directory(self.path.parent)
             except OSError:
                 with contextlib.suppress(OSError):
@@ -79,7 +101,7 @@ class Journal:
         if self._fd is None:
             raise InternalError("the journal is not open")
         try:
-            os.write(self._fd, b"%d\n" % index)
+            os.pwrite(self._fd, b"%08x" % (index + 1), _BEGUN_AT)
         except OSError as error:
             raise HostError(f"cannot write {self.path}: {error.strerror}") from error
 
@@ -87,11 +109,13 @@ class Journal:
         """End the operation; `keep` leaves the journal for recovery."""
         if self._fd is None:
             return
-        if not keep:
-            os.ftruncate(self._fd, 0)
-            os.fdatasync(self._fd)
-        os.close(self._fd)
-        self._fd = None
+        fd, self._fd = self._fd, None
+        try:
+            if not keep:
+                os.pwrite(fd, _NOTHING, 0)
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
 
     def interrupted(self) -> Interrupted | None:
         """Return what an earlier process left unfinished, or None.
@@ -99,27 +123,42 @@ class Journal:
         :raise InternalError: if the journal cannot be read.
         """
         try:
-            first, newline, rest = self.path.read_bytes().partition(b"\n")
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise HostError(f"cannot read {self.path}: {error.strerror}") from error
-        if not newline:
-            return None  # empty, or cut before the first step could begin
+        if len(content) < _HEAD_BYTES or b"\0" in content[:_HEAD_BYTES]:
+            return None  # over, or cut before the first step could begin
+        head = _HEAD_PATTERN.match(content)
+        if head is None:
+            raise InternalError(f"{self.path}: unreadable journal: it does not begin as one")
+        checksum, length, begun = (int(number, 16) for number in head.groups())
+        text = content[_HEAD_BYTES : _HEAD_BYTES + length]
+        if len(text) != length or zlib.crc32(text) != checksum:
+            return None  # cut too, with something of an earlier plan in it
         try:
-            entry = msgspec.json.decode(first, type=_Entry)
+            entry = msgspec.json.decode(text, type=_Entry)
         except msgspec.MsgspecError as error:
             raise InternalError(f"{self.path}: unreadable journal: {error}") from error
-        begun = max((int(line) + 1 for line in rest.split() if line.isdigit()), default=0)
         if entry.boot != _boot_id():
             return Interrupted(entry.plan, len(entry.plan.steps), reboot=True)
         return Interrupted(entry.plan, begun)
 
     def clear(self) -> None:
         """Forget what was interrupted: it has been finished or undone."""
-        fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        self._fd = fd
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         self.close()
+
+
+def _check_space(fd: int) -> None:
+    """Refuse to begin where there is no space at all: not the journal needs it, but what comes after.
+
+    :raise OSError: if there is none.
+    """
+    space = os.fstatvfs(fd)
+    if space.f_blocks and space.f_bfree * space.f_frsize < _BLOCK_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @cache

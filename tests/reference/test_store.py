@@ -8,11 +8,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from xlsnap import journal as journals
 from xlsnap import savefile
 from xlsnap import steps as do
 from xlsnap.domain import DomainConfig, DomainRecord
-from xlsnap.errors import BadNameError, BusyError, HostError, SnapshotDamagedError, UnknownDomainError
-from xlsnap.journal import Journal
+from xlsnap.errors import (
+    BadNameError,
+    BusyError,
+    HostError,
+    InternalError,
+    SnapshotDamagedError,
+    UnknownDomainError,
+)
+from xlsnap.journal import Interrupted, Journal
 from xlsnap.layout import StateRoot
 from xlsnap.savefile import memory_image_problem, remove_memory_image
 from xlsnap.snapshot import DomainSnapshot, to_json
@@ -312,20 +320,75 @@ def test_a_journal_that_is_cut_or_empty_tells_of_nothing(tmp_path: Path) -> None
     path = tmp_path / "journal.json"
     journal = Journal(path)
     journal.open(PLAN)
-    whole = path.read_bytes()
+    whole = path.read_bytes().rstrip(b"\0")
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         assert Journal(path).interrupted() is None
     journal.close()
 
 
-def test_after_a_power_loss_every_step_counts_as_begun(tmp_path: Path) -> None:
+def test_a_journal_that_was_overwritten_in_part_tells_of_nothing(tmp_path: Path) -> None:
+    """Whatever part of it has reached the disk."""
     path = tmp_path / "journal.json"
     journal = Journal(path)
+    journal.open(msgspec.structs.replace(PLAN, snapshot="another", steps=PLAN.steps * 2))
+    journal.begin(4)
+    journal.close()
+    before = path.read_bytes()
     journal.open(PLAN)
     journal.close(keep=True)
-    boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-    path.write_bytes(path.read_bytes().replace(boot, b"another boot"))
+    after = path.read_bytes()
+    assert len(after) == len(before)
+    found = journal.interrupted()
+    assert found is not None
+    assert (found.plan, found.begun) == (PLAN, 0)
+    for cut in range(len(after.rstrip(b"\0"))):
+        for mixed in (after[:cut] + before[cut:], before[:cut] + after[cut:]):
+            path.write_bytes(mixed)
+            assert journal.interrupted() == (found if mixed == after else None)
+
+
+def test_a_plan_of_any_length_fits_into_the_journal(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.json")
+    for count in (3, 5000, 3):
+        plan = msgspec.structs.replace(PLAN, steps=PLAN.steps[:1] * count)
+        journal.open(plan)
+        journal.begin(count - 1)
+        assert journal.interrupted() == Interrupted(plan, count)
+        journal.close()
+        assert journal.interrupted() is None
+
+
+def test_where_there_is_no_space_nothing_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even though the journal itself needs none."""
+    journal = Journal(tmp_path / "journal.json")
+    journal.open(PLAN)
+    journal.close()
+    fields = list(os.statvfs(tmp_path))
+    fields[3] = fields[4] = 0  # f_bfree, f_bavail
+    full = os.statvfs_result(fields)
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: full)
+    with pytest.raises(HostError, match="No space left on device"):
+        journal.open(PLAN)
+    assert journal.interrupted() is None
+
+
+@pytest.mark.parametrize("content", [b"x" * 100, b'{"plan": {}}\n' * 10])
+def test_what_is_no_journal_is_no_trace_of_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "journal.json").write_bytes(content)
+    with pytest.raises(InternalError, match="unreadable journal"):
+        Journal(tmp_path / "journal.json").interrupted()
+
+
+def test_after_a_power_loss_every_step_counts_as_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.json"
+    journal = Journal(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(journals, "_boot_id", lambda: "another boot")
+        journal.open(PLAN)
+    journal.close(keep=True)
     found = journal.interrupted()
     assert found is not None
     assert found.begun == len(PLAN.steps)
