@@ -171,10 +171,16 @@ class Host(Protocol):
         `take_disk_snapshots` and `save_memory` go on with them. Nothing is left of it on failure.
         """
 
+    async def prepare_memory(self, record: DomainRecord, path: str) -> None:
+        """Make the file for a memory image, with which `save_memory` goes on; nothing is left on failure.
+
+        Not called where memory comes first.
+        """
+
     async def drop_preparations(
         self, record: DomainRecord, path: str, overlaid: Sequence[OverlaidDisk] = ()
     ) -> None:
-        """Let go of what `prepare_live` has prepared and is not in use; the caller removes the files."""
+        """Let go of what was prepared and is not in use; the caller removes the files."""
 
     async def save_memory(self, record: DomainRecord, path: str, *, live: bool = False) -> None:
         """Write the memory of the paused domain to a new file; nothing is left of it on failure.
@@ -194,8 +200,11 @@ class Host(Protocol):
     async def examine(self, record: DomainRecord, images: Sequence[DiskImage]) -> list[ImageFacts]:
         """Check images, each by itself, whether the domain has them open or not."""
 
-    async def attach(self, record: DomainRecord) -> RunState | None:
-        """Connect to the domain for the operation that holds its lock, and return its run state."""
+    async def attach(self, record: DomainRecord, *, interrupted: bool = True) -> RunState | None:
+        """Connect to the domain for the operation that holds its lock, and return its run state.
+
+        An `interrupted` operation may have left something in QEMU, which is ended first.
+        """
 
     async def release(self, record: DomainRecord) -> None:
         """Let go of connections to this domain, so that other programs can use them."""

@@ -150,8 +150,8 @@ class Operations:
                 paths.new_record.unlink(missing_ok=True)
             run = Executor(self.host, self.store, record)
             try:
-                run.run_state = await self.host.attach(run.record)
                 interrupted = Journal(paths.journal).interrupted()
+                run.run_state = await self.host.attach(run.record, interrupted=interrupted is not None)
                 if interrupted is not None and recover_first:
                     await recover(run, interrupted)
                     run.run_state = await self.host.attach(run.record)

@@ -133,6 +133,11 @@ async def _prepare_live(run: Executor, step: do.PrepareLive) -> None:
     await run.host.prepare_live(run.record, step.path, step.overlaid)
 
 
+async def _prepare_memory(run: Executor, step: do.PrepareMemory) -> None:
+    files.prepare_parent(step.path, run.paths)
+    await run.host.prepare_memory(run.record, step.path)
+
+
 async def _drop_preparations(run: Executor, step: do.DropPreparations) -> None:
     await run.host.drop_preparations(run.record, step.path, step.overlaid)
     savefile.remove_memory_image(step.path, run.paths)
@@ -225,6 +230,7 @@ PERFORM: dict[type[do.Step], Callable[[Executor, Any], Awaitable[None]]] = {
     do.SwitchDown: _switch_down,
     do.LayOver: _lay_over,
     do.PrepareLive: _prepare_live,
+    do.PrepareMemory: _prepare_memory,
     do.DropPreparations: _drop_preparations,
     do.SaveMemory: _save_memory,
     do.SyncFile: _sync_file,

@@ -202,8 +202,14 @@ class PrepareLive(Step, frozen=True, tag="prepare-live"):
     overlaid: tuple[OverlaidDisk, ...] = ()
 
 
+class PrepareMemory(Step, frozen=True, tag="prepare-memory"):
+    """Make the file that `SaveMemory` writes, and let QEMU have it, which it does beside other things."""
+
+    path: str
+
+
 class DropPreparations(Step, frozen=True, tag="drop-preparations"):
-    """Undo `PrepareLive`; what is in use already stays."""
+    """Undo `PrepareLive` or `PrepareMemory`; what is in use already stays."""
 
     path: str
     overlaid: tuple[OverlaidDisk, ...] = ()
@@ -280,6 +286,7 @@ AnyStep = (
     | SwitchDown
     | LayOver
     | PrepareLive
+    | PrepareMemory
     | DropPreparations
     | SaveMemory
     | SyncFile

@@ -23,6 +23,8 @@ from .snapshot import DomainSnapshot
 from .stored import Listing, StoredSnapshots, listing
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from .domain import DomainConfig, DomainRecord
 
 T = TypeVar("T")
@@ -47,6 +49,7 @@ class Store:
 
     def __init__(self, root: StateRoot) -> None:
         self.root = root
+        self._idle_locks: dict[Path, FileLock] = {}  # to make one costs as much as to use it
 
     # --- domains ----------------------------------------------------------------------------------------
 
@@ -211,7 +214,9 @@ class Store:
         from filelock import FileLock, Timeout
 
         make_private_directory(path.parent)
-        lock = FileLock(path, mode=0o600, is_singleton=False, thread_local=False)
+        lock = self._idle_locks.pop(path, None)
+        if lock is None:
+            lock = FileLock(path, mode=0o600, is_singleton=False, thread_local=False)
         try:
             lock.acquire(timeout=timeout, poll_interval=LOCK_POLL_SECONDS)
         except Timeout:
@@ -225,6 +230,7 @@ class Store:
             yield
         finally:
             lock.release()
+            self._idle_locks[path] = lock
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

@@ -107,10 +107,10 @@ def test_disk_that_the_host_cannot_take_is_refused() -> None:
 def test_create_pauses_over_disks_and_memory_and_writes_metadata_last() -> None:
     plan = make(domain(HDA, HDB), SnapshotRequest(name="s"))
     assert kinds(plan) == [
-        *(do.PauseDomain, do.TakeDiskSnapshots, do.SaveMemory, do.ResumeDomain),
+        *(do.PrepareMemory, do.PauseDomain, do.TakeDiskSnapshots, do.SaveMemory, do.ResumeDomain),
         *(do.SyncFile, do.UpdateDomain, do.WriteMetadata),
     ]
-    take = plan.steps[1].do
+    take = plan.steps[2].do
     assert isinstance(take, do.TakeDiskSnapshots)
     assert [disk.vdev for disk in take.disks] == ["hda", "hdb"]
 
@@ -119,8 +119,13 @@ def test_files_are_written_while_qemu_is_busy() -> None:
     def done_beside(plan: Plan) -> list[type]:
         return [type(step.do) for step in plan.steps if step.beside]
 
-    assert done_beside(make(domain(HDA), SnapshotRequest(name="s"))) == [do.SyncFile, do.UpdateDomain]
-    assert done_beside(make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s"))) == []
+    assert done_beside(make(domain(HDA), SnapshotRequest(name="s"))) == [
+        *(do.PauseDomain, do.TakeDiskSnapshots),  # QEMU has been told of what is before them
+        *(do.SyncFile, do.UpdateDomain),
+    ]
+    paused = domain(HDA, state=RunState.PAUSED)
+    assert done_beside(make(paused, SnapshotRequest(name="s"))) == [do.TakeDiskSnapshots]
+    assert done_beside(make(paused, SnapshotRequest(name="s", memory=False))) == []
     both = msgspec.structs.replace(
         WITH_MEMORY,
         disks=tuple(DiskSnapshot(device=d.vdev, name="s", path=d.target, format="qcow2") for d in (HDA, HDB)),  # type: ignore[arg-type]
@@ -135,6 +140,7 @@ def test_every_step_of_create_that_leaves_something_can_be_taken_back() -> None:
     plan = make(domain(HDA), SnapshotRequest(name="s"))
     undo = {type(step.do): type(step.undo) for step in plan.steps if step.undo}
     assert undo == {
+        do.PrepareMemory: do.DropPreparations,
         do.PauseDomain: do.ResumeDomain,
         do.TakeDiskSnapshots: do.TakeBackDiskSnapshots,
         do.SaveMemory: do.RemoveMemory,
@@ -152,7 +158,8 @@ def test_a_paused_domain_stays_paused_and_is_neither_paused_nor_resumed() -> Non
 def test_a_paused_domain_goes_on_in_a_successor_once_its_memory_is_saved() -> None:
     plan = make(domain(HDA, state=RunState.PAUSED), SnapshotRequest(name="s"))
     assert kinds(plan) == [
-        *(do.TakeDiskSnapshots, do.SaveMemory, do.SyncFile, do.UpdateDomain, do.WriteMetadata),
+        *(do.PrepareMemory, do.TakeDiskSnapshots, do.SaveMemory, do.SyncFile),
+        *(do.UpdateDomain, do.WriteMetadata),
         *(do.LoadSuccessor, do.StopDomain, do.PromoteSuccessor),
     ]
     promote = plan.steps[-1].do
@@ -160,8 +167,8 @@ def test_a_paused_domain_goes_on_in_a_successor_once_its_memory_is_saved() -> No
     assert promote.paused
     assert promote.keep_domid
     assert [type(step.do) for step in plan.irrevocable_steps] == [do.StopDomain, do.PromoteSuccessor]
-    assert not plan.is_irrevocable(6)
-    assert plan.is_irrevocable(7)
+    assert not plan.is_irrevocable(7)
+    assert plan.is_irrevocable(8)
 
 
 @pytest.mark.parametrize("state", [RunState.SHUTDOWN, RunState.DYING, RunState.CRASHED, None])
@@ -213,7 +220,8 @@ def test_disks_that_cannot_be_chosen(wanted: list[str] | None, reason: str) -> N
 def test_there_must_be_something_to_snapshot() -> None:
     with pytest.raises(DiskChoiceError, match="no writable disk"):
         make(domain(READ_ONLY), SnapshotRequest(name="s", memory=False))
-    assert kinds(make(domain(READ_ONLY), SnapshotRequest(name="s")))[1] is do.SaveMemory
+    steps = [do.PrepareMemory, do.PauseDomain, do.SaveMemory]
+    assert kinds(make(domain(READ_ONLY), SnapshotRequest(name="s")))[:3] == steps
 
 
 def test_a_tag_that_is_not_ours_is_named() -> None:
@@ -225,7 +233,7 @@ def test_a_tag_that_is_not_ours_is_named() -> None:
 
 
 def test_undoing_spares_tags_that_were_there_before() -> None:
-    undo = make(domain(HDA), SnapshotRequest(name="s")).steps[1].undo
+    undo = make(domain(HDA), SnapshotRequest(name="s", memory=False)).steps[1].undo
     assert isinstance(undo, do.TakeBackDiskSnapshots)
     assert undo.since_ns == NOW_NS
 
@@ -379,7 +387,8 @@ def chained(*snapshots: DomainSnapshot, overlays: tuple[Overlay, ...] = (OVER_A,
 
 def test_overlays_are_made_before_the_guest_is_paused_and_taken_back_after_it_runs() -> None:
     plan = make(domain(HDA, RAW), SnapshotRequest(name="s", disks=(EXTERNAL_A,)))
-    assert kinds(plan)[:3] == [do.CreateOverlays, do.PauseDomain, do.TakeDiskSnapshots]
+    before = [do.CreateOverlays, do.PrepareMemory, do.PauseDomain, do.TakeDiskSnapshots]
+    assert kinds(plan)[:4] == before
     assert plan.steps[0].do == do.CreateOverlays(overlays=(OVER_A,))
     assert plan.steps[0].undo == do.RemoveImages(paths=(OVER_A.path,))
     update = plan.steps[-2].do

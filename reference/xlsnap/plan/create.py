@@ -288,9 +288,15 @@ def _take(snapshot: DomainSnapshot, *, runs: bool, live: bool, memory_first: boo
         path, overlaid = snapshot.memory, _overlaid(snapshot)
         prepare = do.PrepareLive(path=path, overlaid=overlaid)
         yield PlannedStep(prepare, do.DropPreparations(path=path, overlaid=overlaid))
+    elif snapshot.memory is not None:
+        path = snapshot.memory
+        yield PlannedStep(do.PrepareMemory(path=path), do.DropPreparations(path=path))
     if runs:
-        yield PAUSE
-    yield from _take_disk_snapshots(snapshot)
+        yield msgspec.structs.replace(PAUSE, beside=snapshot.memory is not None and not live)
+    # QEMU carries commands out in their order: none of these need wait for the answer to the one before.
+    behind = not live and (runs or snapshot.memory is not None)
+    for step in _take_disk_snapshots(snapshot):
+        yield msgspec.structs.replace(step, beside=behind)
     yield from _save_memory(snapshot, live=live)
 
 

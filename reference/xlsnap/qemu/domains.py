@@ -61,16 +61,21 @@ class QemuProcesses:
         self._reap()
         return record.process is not None and process.living_pid(self._paths(record)) is not None
 
-    async def attach(self, record: DomainRecord) -> RunState | None:
+    async def attach(self, record: DomainRecord, *, interrupted: bool = True) -> RunState | None:
         """Connect to the domain's monitor and ask it; the domain's lock must be held.
 
-        A save of memory that a toolstack has left when it was killed is ended.
+        A save of memory that a toolstack has left when it was killed is ended. Nothing is asked on a
+        connection that has told that the guest runs.
         """
         if not self.is_active(record):
             return None
         try:
             monitor = await self._connections.get(self._paths(record))
-            await monitor.abandon_migration()
+            await monitor.settle()
+            if interrupted:
+                await monitor.abandon_migration()
+            elif await monitor.says_running():
+                return RunState.RUNNING
             return await self._status(record, monitor)
         except QemuDiedError:
             return None
@@ -93,7 +98,7 @@ class QemuProcesses:
             return None
 
     async def _status(self, record: DomainRecord, monitor: Monitor) -> RunState:
-        status = (await monitor.execute("query-status", timeout=STATUS_SECONDS))["status"]
+        status = await monitor.status(timeout=STATUS_SECONDS)
         if status == "postmigrate":
             self._without_disks.add(self._paths(record).directory)
         return _RUN_STATES.get(status, RunState.PAUSED)
@@ -114,7 +119,7 @@ class QemuProcesses:
 
     async def resume(self, record: DomainRecord) -> None:
         """QMP `cont`; after a migration it also takes the disks back."""
-        await (await self._monitor(record)).execute("cont")
+        await (await self._monitor(record, settled=False)).resume()
         self._without_disks.discard(self._paths(record).directory)
 
     async def start(self, record: DomainRecord, config: DomainConfig, *, paused: bool) -> Started:
@@ -138,7 +143,9 @@ class QemuProcesses:
         pid = process.living_pid(paths)
         if pid is not None:
             with contextlib.suppress(HostError):
-                await (await self._connections.get(paths)).quit()
+                monitor = await self._connections.get(paths)
+                await monitor.settle()
+                await monitor.quit()
                 await process.wait_for_end(paths, pid, process.STOP_SECONDS)
         await self._discard(paths)
 
@@ -250,12 +257,15 @@ class QemuProcesses:
         self._children.append(child)
         return number, paths, accelerator
 
-    async def _monitor(self, record: DomainRecord) -> Monitor:
-        """Return the connection to the domain's process."""
+    async def _monitor(self, record: DomainRecord, *, settled: bool = True) -> Monitor:
+        """Return the connection to the domain's process, which has done with migrations if `settled`."""
         if not self.is_active(record):
             words = process.last_words(self._paths(record))
             raise QemuDiedError(f"the domain's QEMU has ended{': ' + words if words else ''}")
-        return await self._connections.get(self._paths(record))
+        monitor = await self._connections.get(self._paths(record))
+        if settled:
+            await monitor.settle()
+        return monitor
 
     async def _monitor_with_disks(self, record: DomainRecord) -> Monitor:
         """Return the connection to the domain's process after making sure that it has its disks.

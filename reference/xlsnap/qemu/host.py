@@ -54,6 +54,10 @@ class QemuHost(QemuProcesses, Disks):
             await super().drop_preparations(record, path, overlaid)
             raise
 
+    async def prepare_memory(self, record: DomainRecord, path: str) -> None:
+        """Make the file, and pass it to QEMU."""
+        self._images[path] = await self._prepare_memory(record, path, live=False)
+
     async def drop_preparations(
         self, record: DomainRecord, path: str, overlaid: Sequence[OverlaidDisk] = ()
     ) -> None:
@@ -70,7 +74,7 @@ class QemuHost(QemuProcesses, Disks):
 
     async def save_memory(self, record: DomainRecord, path: str, *, live: bool = False) -> None:
         """Migrate to a file descriptor. The file must not exist: it is ours or nothing is done."""
-        fd = self._images.pop(path, None) if live else None
+        fd = self._images.pop(path, None)
         if fd is None:
             fd = await self._prepare_memory(record, path, live=live)
         monitor = await self._monitor(record)

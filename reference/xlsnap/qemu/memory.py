@@ -55,6 +55,7 @@ async def write_image(monitor: Monitor, path: str, fd: int, *, live: bool) -> No
         with _all_or_nothing(path):
             await monitor.migrate("migrate", {"uri": f"fd:{_FILE}"})
             if live:
+                await monitor.settle()
                 os.ftruncate(fd, os.fstat(fd).st_size)  # gives back what was reserved beyond the end
             savefile.mark_complete(fd)
     finally:
@@ -131,3 +132,4 @@ async def load_memory(monitor: Monitor, fd: int) -> None:
     """Load a memory image into a process that waits for one."""
     await monitor.pass_fd(_FILE, fd)
     await monitor.migrate("migrate-incoming", {"uri": f"fd:{_FILE}"})
+    await monitor.settle()

@@ -33,6 +33,9 @@ COMMAND_SECONDS = 60.0
 PROGRESS_SECONDS = 30.0
 """How long a migration may stand still before it is given up."""
 
+_TURNS_TO_READ = 4
+"""Turns of the event loop until what is in the socket has been read and handed out."""
+
 _MIGRATING = frozenset({"setup", "active", "cancelling", "device", "wait-unplug"})
 
 
@@ -46,12 +49,30 @@ class _Client(QMPClient):
         return msg
 
 
+class _Running(EventListener):
+    """Follows whether the guest runs. Keeps no events, which would pile up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = False
+        self.changes = 0
+
+    def accept(self, event: Message) -> bool:
+        if event["event"] in ("STOP", "RESUME"):
+            self.now = event["event"] == "RESUME"
+            self.changes += 1
+        return False
+
+
 class Monitor:
     """A monitor of a running QEMU. Use `connect`, and `close` when done."""
 
     def __init__(self, client: QMPClient, paths: ProcessPaths) -> None:
         self._client = client
         self._paths = paths
+        self._migrated = False
+        self._running = _Running()
+        client.register_listener(self._running)
 
     @classmethod
     async def connect(cls, paths: ProcessPaths, path: Path, *, timeout: float = CONNECT_SECONDS) -> Monitor:
@@ -99,6 +120,23 @@ class Monitor:
         except (ExecInterruptedError, QMPError, EOFError, OSError) as error:
             raise _died(self._paths, error) from error
 
+    async def status(self, *, timeout: float = COMMAND_SECONDS) -> str:
+        """Return QEMU's run state."""
+        changes = self._running.changes
+        status = str((await self.execute("query-status", timeout=timeout))["status"])
+        if changes == self._running.changes:  # an event that came with the answer is newer
+            self._running.now = status == "running"
+        return status
+
+    async def says_running(self) -> bool:
+        """Say whether QEMU has told that the guest runs, and not that it has stopped since.
+
+        It tells all its clients of each stop, whatever the reason. False means that it has to be asked.
+        """
+        for _ in range(_TURNS_TO_READ):
+            await asyncio.sleep(0)
+        return self._client.runstate is Runstate.RUNNING and self._running.now
+
     async def pass_fd(self, name: str, fd: int) -> None:
         """Give QEMU a file descriptor that later commands refer to by `name`."""
         try:
@@ -108,8 +146,9 @@ class Monitor:
         await self.execute("getfd", {"fdname": name})
 
     async def migrate(self, command: str, arguments: Mapping[str, object]) -> None:
-        """Run `migrate` or `migrate-incoming` to its end.
+        """Run `migrate` or `migrate-incoming` until all is transferred.
 
+        Only `resume` may come next without `settle`.
         The limit is on standing still, not on the whole: a large memory may take long.
 
         :raise QmpError: if the migration fails.
@@ -121,7 +160,7 @@ class Monitor:
                 change = await self.next_event(events, PROGRESS_SECONDS)
                 status = None if change is None else change["status"]
                 if status == "completed":
-                    await self._leave_migration_states()
+                    self._migrated = True
                     return
                 if status == "failed":
                     info = await self.execute("query-migrate")
@@ -155,13 +194,27 @@ class Monitor:
             return
         await self.execute("migrate_cancel")
         await self.finish_migration()
-        await self._leave_migration_states()
+        self._migrated = True
+        await self.settle()
 
-    async def _leave_migration_states(self) -> None:
-        """Wait until QEMU has done with a migration: after announcing its end it refuses `cont` a while."""
-        async with asyncio.timeout(PROGRESS_SECONDS):
-            while (await self.execute("query-status"))["status"] in {"finish-migrate", "inmigrate"}:
-                await asyncio.sleep(0.0005)
+    async def settle(self) -> None:
+        """Wait until QEMU has done with a migration, which is a while after it has announced its end."""
+        if self._migrated:
+            async with asyncio.timeout(PROGRESS_SECONDS):
+                while await self.status() in {"finish-migrate", "inmigrate"}:
+                    await asyncio.sleep(0.0005)
+            self._migrated = False
+
+    async def resume(self) -> None:
+        """Let the guest run. QEMU refuses that while it has not done with a migration, which is rare."""
+        try:
+            await self.execute("cont")
+        except QmpError:
+            if not self._migrated:
+                raise
+            await self.settle()
+            await self.execute("cont")
+        self._migrated = False
 
     def listening(self, *names: str) -> contextlib.AbstractContextManager[EventListener]:
         """Collect events of these names from now on, for `next_event`."""

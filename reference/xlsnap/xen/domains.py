@@ -110,7 +110,7 @@ class XenDomains:
         """Say whether Xen has the domain."""
         return self._row(record) is not None
 
-    async def attach(self, record: DomainRecord) -> RunState | None:
+    async def attach(self, record: DomainRecord, *, interrupted: bool = True) -> RunState | None:
         """Wait for an `xl` of an interrupted operation, and return the run state."""
         await xl.wait_for_left_behind(self._note(record))
         self.look_again()

@@ -42,6 +42,9 @@ class XenHost(XenDomains, Disks):
             if vdev not in served
         }
 
+    async def prepare_memory(self, record: DomainRecord, path: str) -> None:
+        """Nothing: `xl` makes the file."""
+
     async def save_memory(self, record: DomainRecord, path: str, *, live: bool = False) -> None:
         """`xl save -p`: the guest suspends itself, and is left paused."""
         if live:

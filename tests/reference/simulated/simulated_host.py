@@ -97,7 +97,8 @@ class SimulatedHost:
             return None
         return RunState.RUNNING if self.guest.running else RunState.PAUSED
 
-    attach = run_state
+    async def attach(self, record: DomainRecord, *, interrupted: bool = True) -> RunState | None:
+        return await self.run_state(record)
 
     def is_active(self, record: DomainRecord) -> bool:
         return self.guest is not None
@@ -265,10 +266,14 @@ class SimulatedHost:
     ) -> None:
         self.prepared = None
 
+    async def prepare_memory(self, record: DomainRecord, path: str) -> None:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        self.prepared = path
+
     async def save_memory(self, record: DomainRecord, path: str, *, live: bool = False) -> None:
         guest = self._guest()
         assert guest.running == self.memory_first
-        new = 0 if live and self.prepared == path else os.O_CREAT | os.O_EXCL
+        new = 0 if self.prepared == path else os.O_CREAT | os.O_EXCL
         self.prepared = None
         try:
             fd = os.open(path, os.O_RDWR | new, 0o600)
