@@ -47,10 +47,13 @@ class NestedHost:
     ``link`` is the connection to its dom0, ``places`` says where its sockets and logs are.
     """
 
-    def __init__(self, places: Places, pid: int, link: Link) -> None:
+    def __init__(
+        self, places: Places, pid: int, link: Link, process: asyncio.subprocess.Process | None = None
+    ) -> None:
         self.places = places
         self.pid = pid
         self.link = link
+        self._process = process  # if it is ours
 
     @classmethod
     async def boot(cls, machine: Machine, built: Built, places: Places, say: Say) -> NestedHost:
@@ -65,7 +68,7 @@ class NestedHost:
         except BaseException:
             await _kill(process)
             raise
-        return cls(places, process.pid, link)
+        return cls(places, process.pid, link, process)
 
     @classmethod
     async def resume(
@@ -83,7 +86,7 @@ class NestedHost:
         except BaseException:
             await _kill(process)
             raise
-        return cls(places, process.pid, link)
+        return cls(places, process.pid, link, process)
 
     @classmethod
     async def attach(cls, places: Places) -> NestedHost:
@@ -152,12 +155,17 @@ class NestedHost:
                 raise
             finally:
                 os.close(fd)
+        await self._end()
+
+    async def _end(self) -> None:
         await end(self.pid)
+        if self._process is not None:
+            await self._process.wait()
 
     async def stop(self) -> None:
         """End the host at once, as pulling the plug does."""
         await self.link.close()
-        await end(self.pid)
+        await self._end()
 
 
 def running(run: Path) -> int | None:
