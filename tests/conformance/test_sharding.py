@@ -69,7 +69,7 @@ def test_a_test_of_scenarios_is_cut_only_when_it_is_longer_than_a_fair_share() -
     assert all(share.whole for share in alone)
     assert makespan(divide(works, 2), works) == 30.0
     eight = divide(works, 8)
-    assert {share.of for shares in eight for share in shares if share.id == "generated"} == {4}
+    assert {share.of for shares in eight for share in shares if share.id == "generated"} == {8}
     assert makespan(eight, works) <= 8.5
 
 
