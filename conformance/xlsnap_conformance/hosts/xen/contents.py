@@ -40,7 +40,12 @@ TREES = (  # whole directories
     "usr/share/qemu/keymaps/",
 )
 
-FILES = ("etc/xen/xl.conf",)
+FILES = (
+    "etc/xen/xl.conf",
+    # option ROMs of an HVM domain's QEMU: without them it boots no kernel= of a configuration
+    *(f"usr/share/qemu/{name}.bin" for name in ("kvmvapic", "linuxboot", "linuxboot_dma", "multiboot")),
+    *(f"usr/share/qemu/{name}.bin" for name in ("multiboot_dma", "pvh")),
+)
 
 MODULES = (  # of the kernel of dom0, in the order of loading; what they depend on comes by itself
     "xen-evtchn",
