@@ -15,14 +15,14 @@ from xlsnap_conformance.subject import Subject
 
 from .conftest import Need, Tell
 
-Explore = Callable[[str], None]
+Explore = Callable[[str], str]
 
 
 @pytest.fixture
-def explore(subject: Subject, xlsnap_run: RunContext, tell: Tell, request: pytest.FixtureRequest) -> Explore:
-    """A function that plays this machine's share of the scenarios of a shape."""
+def explore(subject: Subject, xlsnap_run: RunContext, request: pytest.FixtureRequest) -> Explore:
+    """A function that plays this machine's share of the scenarios of a shape, and says what it has seen."""
 
-    def explore(shape: str) -> None:
+    def explore(shape: str) -> str:
         share = xlsnap_run.shares.get(request.node.nodeid)
         checks = search(
             subject,
@@ -35,7 +35,7 @@ def explore(subject: Subject, xlsnap_run: RunContext, tell: Tell, request: pytes
             database=xlsnap_run.database(),
         )
         part = "" if share is None or share.whole else f", {len(share.slices)} of {share.of} slices"
-        tell(f"{checks} observations as the model says, seed {xlsnap_run.seed}{part}")
+        return f"{checks} observations as the model says, seed {xlsnap_run.seed}{part}"
 
     return explore
 
@@ -43,10 +43,10 @@ def explore(subject: Subject, xlsnap_run: RunContext, tell: Tell, request: pytes
 @pytest.mark.scenarios
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.clauses(*generated())
-def test_generated(shape: str, need: Need, explore: Explore) -> None:
+def test_generated(shape: str, need: Need, explore: Explore, tell: Tell) -> None:
     for capability in ("memory", "revert", "delete", "pause"):
         need(capability)
-    explore(shape)
+    tell(explore(shape))
 
 
 @pytest.mark.scenarios
@@ -57,7 +57,7 @@ def test_generated(shape: str, need: Need, explore: Explore) -> None:
         for shape, (_, *able) in EXTERNAL_SHAPES.items()
     ],
 )
-def test_generated_external(shape: str, able: list[str], need: Need, explore: Explore) -> None:
+def test_generated_external(shape: str, able: list[str], need: Need, explore: Explore, tell: Tell) -> None:
     for capability in ("memory", "revert", "delete", "pause", *able):
         need(capability)
-    explore(shape)
+    tell(explore(shape))
