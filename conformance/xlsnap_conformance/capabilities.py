@@ -65,3 +65,15 @@ Capability = Literal[
 ]
 
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
+
+OF_PROFILE: dict[str, Capability] = {
+    "disk-external": "external",
+    "mixed": "mixed",
+    "memory": "memory",
+    "live": "live",
+    "metadata-files": "metadata-files",
+    "crash": "crash",
+    "concurrency": "concurrency",
+    "cli": "cli",
+}
+"""What must be claimed by whoever claims a profile of the specification. The others ask for no single one."""

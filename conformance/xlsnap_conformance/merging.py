@@ -37,6 +37,7 @@ def merge(runs: Sequence[Run]) -> Run:
     )
     interrupted = any(run.interrupted for run in shards.values())
     selected = _selected_beside_shard(first)
+    obstacles = results.obstacles(interrupted=interrupted, selected=selected, errors=errors)
     return msgspec.structs.replace(
         first,
         started=min(run.started for run in shards.values()),
@@ -46,10 +47,13 @@ def merge(runs: Sequence[Run]) -> Run:
         shard=None,
         errors=errors,
         profiles=results.summarise_profiles(
-            dict.fromkeys(profile.name for run in shards.values() for profile in run.profiles),
+            dict.fromkeys(profile.name for profile in first.profiles),
             clauses,
+            partial={profile.name for profile in first.profiles if profile.partial},
+            asked=first.profile,
+            implementation=first.implementation,
             strict=first.strict,
-            incomplete=bool(selected or interrupted or errors or lost),
+            incomplete=", ".join(filter(None, (obstacles, "tests of lost shards" if lost else ""))),
         ),
         clauses=clauses,
         tests=tuple(tests.values()),
@@ -101,6 +105,7 @@ def _joined(tests: Iterable[TestResult]) -> dict[str, TestResult]:
             worse,
             clauses=tuple(dict.fromkeys((*before.clauses, *test.clauses))),
             broken=tuple(dict.fromkeys((*before.broken, *test.broken))),
+            unclaimed=tuple(dict.fromkeys((*before.unclaimed, *test.unclaimed))),
             seconds=round(before.seconds + test.seconds, 3),
         )
     return joined

@@ -318,6 +318,7 @@ def pytest_runtest_makereport(
             status=status,
             seconds=call.duration,
             observed=str(dict(item.user_properties).get("observed", "")) or None,
+            unclaimed=tuple(str(name) for key, name in item.user_properties if key == "unclaimed"),
             log=context.log() if context.log and error is not None else "",
             traceback=report.longreprtext if status is Status.HARNESS_ERROR else "",
             names=directory_names(context.root),

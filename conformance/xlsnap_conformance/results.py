@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from .capabilities import OF_PROFILE
 from .sharding import Division
 from .trace import Trace
 
@@ -64,7 +66,7 @@ class Verdict(StrEnum):
     NOT_CLAIMED = "not claimed"
     """Nothing was broken, but the implementation does not claim all that the profile needs."""
     UNDECIDED = "undecided"
-    """Nothing was broken, but not everything was judged: a harness error, an interrupt, or a selection."""
+    """Nothing was broken, but not everything was judged: it was not asked for, or something came between."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,6 +90,7 @@ class TestResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``id`` is pytest's node id, ``seconds`` the time of set-up, test and tear-down together, ``message`` one
     line. ``clauses`` are all clauses that the test can break, ``broken`` those that it saw broken.
+    ``unclaimed`` are capabilities that it saw work though they are not claimed.
     """
 
     __test__ = False  # the name begins with "Test"; pytest shall not collect it
@@ -99,6 +102,7 @@ class TestResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float = 0.0
     message: str = ""
     evidence: Evidence = Evidence()
+    unclaimed: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -116,7 +120,10 @@ class TestResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ClauseResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A clause of the specification and how the run judged it; ``status`` is None when no test of it ran."""
+    """A clause of the specification and how the run judged it; ``status`` is None when no test of it ran.
+
+    ``untried`` are those of its ``tests`` that need a capability that is not claimed.
+    """
 
     id: str
     level: str
@@ -125,6 +132,7 @@ class ClauseResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     profiles: tuple[str, ...] = ()
     status: Status | None = None
     tests: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
 
     @property
     def judged(self) -> bool:
@@ -133,12 +141,16 @@ class ClauseResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class ProfileResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The verdict on a profile, one line that gives the reason, and how many of its clauses ended how."""
+    """The verdict on a profile, one line that gives the reason, and how many of its clauses ended how.
+
+    ``partial`` tells that the run was about some of its clauses only, or none: it cannot show conformance.
+    """
 
     name: str
     verdict: Verdict
     reason: str
     counts: dict[str, int] = {}
+    partial: bool = False
 
 
 class Implementation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -149,6 +161,18 @@ class Implementation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     edition: str = ""
     capabilities: tuple[str, ...] = ()
     driver: str = ""
+
+    def lacks(self, profile: str) -> str | None:
+        """Return the capability without which nobody claims a profile, if it is not claimed.
+
+        None where none is claimed at all: the driver may never have answered.
+        """
+        needed = OF_PROFILE.get(profile)
+        return None if not self.capabilities or needed in self.capabilities else needed
+
+
+NOBODY = Implementation()
+"""Stands for a driver that has never answered."""
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -235,6 +259,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         """Why the run is not complete, "" when it is."""
         return ", ".join(filter(None, ("interrupted" if self.interrupted else "", self.selected)))
 
+    @property
+    def unclaimed(self) -> tuple[str, ...]:
+        """What works though it is not claimed: no failure, but worth a look at the driver."""
+        return tuple(dict.fromkeys(name for test in self.tests for name in test.unclaimed))
+
     def count(self, status: Status) -> int:
         """Return the number of tests that ended so."""
         return sum(test.status is status for test in self.tests)
@@ -255,7 +284,8 @@ def summarise_clauses(
 ) -> tuple[ClauseResult, ...]:
     """Return ``clauses`` with the status that ``tests`` give them: the worst one.
 
-    A clause is blocked when all its tests ended before they could say anything of it.
+    A clause that a test has seen hold is not made unsupported by others that need what is not claimed: those
+    are its ``untried`` tests. It is blocked when all tests ended before they could say anything of it.
     """
     by_clause: dict[str, list[TestResult]] = {}
     for test in tests:
@@ -265,41 +295,103 @@ def summarise_clauses(
 
 
 def _judged(clause: ClauseResult, tests: list[TestResult]) -> ClauseResult:
-    said = [status for test in tests if (status := test.status_for(clause.id)) is not None]
-    status = worst(said) or (Status.BLOCKED if tests else None)
-    return msgspec.structs.replace(clause, status=status, tests=tuple(test.id for test in tests))
-
-
-def summarise_profiles(
-    names: Iterable[str], clauses: Iterable[ClauseResult], *, strict: bool = False, incomplete: bool = False
-) -> tuple[ProfileResult, ...]:
-    """Return a verdict for each of the profiles ``names`` that has a clause which was tested."""
-    groups = {name: [clause for clause in clauses if name in clause.profiles] for name in names}
-    return tuple(
-        _profile(name, group, judge(group, strict=strict, incomplete=incomplete), strict=strict)
-        for name, group in groups.items()
-        if any(clause.status is not None for clause in group)
+    said = {status for test in tests if (status := test.status_for(clause.id)) is not None}
+    if Status.PASS in said:
+        said.discard(Status.UNSUPPORTED)
+    return msgspec.structs.replace(
+        clause,
+        status=worst(said) or (Status.BLOCKED if tests else None),
+        tests=tuple(test.id for test in tests),
+        untried=tuple(test.id for test in tests if test.status is Status.UNSUPPORTED),
     )
 
 
-def _profile(name: str, clauses: list[ClauseResult], verdict: Verdict, *, strict: bool) -> ProfileResult:
-    apart = [c for c in clauses if not strict and c.level != "MUST" and c.status is not None]
-    clauses = [c for c in clauses if strict or c.level == "MUST"]
-    counts = {status.value: sum(c.status is status for c in clauses) for status in reversed(Status)}
-    counts["untested"] = sum(c.status is None for c in clauses)
-    counts = {status: number for status, number in counts.items() if number}
+def obstacles(*, interrupted: bool, selected: str, errors: Iterable[str]) -> str:
+    """Return why not all tests of a run count, "" when they do."""
+    told = ("it was interrupted" if interrupted else "", selected, "harness errors" if any(errors) else "")
+    return ", ".join(filter(None, told))
+
+
+def summarise_profiles(
+    names: Iterable[str],
+    clauses: Iterable[ClauseResult],
+    *,
+    partial: Collection[str] = (),
+    asked: str = "",
+    implementation: Implementation = NOBODY,
+    strict: bool = False,
+    incomplete: str = "",
+) -> tuple[ProfileResult, ...]:
+    """Return a verdict for each of the profiles ``names``, those too of which nothing was tested.
+
+    :param partial: those of which the run was not about all clauses, because ``asked`` was asked for.
+    :param incomplete: why not all tests of the run count, "" when they do.
+    """
+    groups = {name: [clause for clause in clauses if name in clause.profiles] for name in names}
+    results = []
+    for name, group in groups.items():
+        part = name in partial
+        why = ", ".join(filter(None, (f"profile {asked} was asked for" if part else "", incomplete)))
+        lacking = implementation.lacks(name)
+        verdict = judge(group, strict=strict, incomplete=bool(why))
+        if lacking is not None and verdict is not Verdict.DOES_NOT_CONFORM:
+            verdict = Verdict.NOT_CLAIMED
+        counts = _counts(group, strict=strict)
+        parts = []
+        if lacking is not None:
+            parts.append(f"the capability {lacking} is not claimed")
+        if not any(clause.status for clause in group):
+            parts.append(f"not tested in this run{why and f': {why}'}")
+        else:
+            parts += [f"not wholly tested in this run: {why}"] if why else []
+            if not part or verdict is Verdict.DOES_NOT_CONFORM:
+                parts.append(_score(group, counts, strict=strict))
+        results.append(
+            ProfileResult(name=name, verdict=verdict, reason="; ".join(parts), counts=counts, partial=part)
+        )
+    return tuple(results)
+
+
+def _counts(clauses: Iterable[ClauseResult], *, strict: bool) -> dict[str, int]:
+    """Return how many of the clauses that count ended how."""
+    counting = [c.status for c in clauses if strict or c.level == "MUST"]
+    counts = {status.value: counting.count(status) for status in reversed(Status)}
+    counts["untested"] = counting.count(None)
+    return {status: number for status, number in counts.items() if number}
+
+
+def _score(clauses: Iterable[ClauseResult], counts: dict[str, int], *, strict: bool) -> str:
+    """Return how many of the clauses hold, and what became of the others."""
     held, untested = counts.get(Status.PASS, 0), counts.get("untested", 0)
     others = [
         f"{number} {status}" for status, number in counts.items() if status not in (Status.PASS, "untested")
     ]
     others += [f"{untested} more not tested"] if untested else []
-    reason = ", ".join([f"{held} of {len(clauses) - untested} tested clauses hold", *others])
+    score = ", ".join([f"{held} of {sum(counts.values()) - untested} tested clauses hold", *others])
+    apart = [c for c in clauses if not strict and c.level != "MUST" and c.status is not None]
     if apart:
         good = sum(c.status is Status.PASS for c in apart)
         broken = [c.id for c in apart if c.status in (Status.FAIL, Status.KNOWN)]
-        reason += f"; apart from them {good} of {len(apart)} SHOULD and MAY clauses"
-        reason += f", broken: {' '.join(broken)}" if broken else ""
-    return ProfileResult(name=name, verdict=verdict, reason=reason, counts=counts)
+        score += f"; apart from them {good} of {len(apart)} SHOULD and MAY clauses"
+        score += f", broken: {' '.join(broken)}" if broken else ""
+    return score
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Profiles of which a report says the same."""
+
+    names: tuple[str, ...]
+    verdict: Verdict
+    reason: str
+
+
+def alike(profiles: Iterable[ProfileResult]) -> list[Alike]:
+    """Return the verdicts for a reader: one for all profiles that have the same for the same reason."""
+    groups: dict[tuple[Verdict, str], list[str]] = {}
+    for profile in profiles:
+        groups.setdefault((profile.verdict, profile.reason), []).append(profile.name)
+    return [Alike(tuple(names), verdict, reason) for (verdict, reason), names in groups.items()]
 
 
 def encode(run: Run) -> bytes:

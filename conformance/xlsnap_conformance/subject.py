@@ -6,7 +6,8 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import guest
@@ -36,6 +37,7 @@ class Subject:
         self.fence = fence
         self.driver = Driver.start(driver, log=fence.log, limits=limits, directory=fence.path)
         self._templates: dict[tuple[str, int], Path] = {}
+        self._tried: frozenset[str] = frozenset()
         try:
             self.call(p.Setup(root=str(fence.driver_root)))
         except ImplementationError as error:
@@ -53,8 +55,17 @@ class Subject:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the implementation claims."""
-        return self.driver.capabilities
+        """What the implementation claims, and what is being tried."""
+        return self.driver.capabilities | self._tried
+
+    @contextmanager
+    def trying(self, capability: str) -> Iterator[None]:
+        """Take a capability for claimed, to see whether it works though it is not."""
+        self._tried = frozenset({capability})
+        try:
+            yield
+        finally:
+            self._tried = frozenset()
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import msgspec
@@ -16,11 +17,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xlsnap_conformance import results
 from xlsnap_conformance import trace as do
+from xlsnap_conformance.clauses import PROFILES as ALL_PROFILES
 from xlsnap_conformance.report import FORMATS, render, trace_name, write
 from xlsnap_conformance.report.outcome import result, shareable
 from xlsnap_conformance.report.table import show
 from xlsnap_conformance.report.terminal import console
-from xlsnap_conformance.results import ClauseResult, Evidence, Host, Implementation, Run, Status, TestResult
+from xlsnap_conformance.results import (
+    ClauseResult,
+    Evidence,
+    Host,
+    Implementation,
+    ProfileResult,
+    Run,
+    Status,
+    TestResult,
+    Verdict,
+)
 
 HOSTILE = "<script>alert(1)</script>\"'&]]>--> \x1b[31m \u202e \x00 {{ 7*7 }} ${x} | `x` \n# x"
 PROFILES = ("core",)
@@ -162,6 +174,111 @@ def test_a_broken_should_clause_counts_only_when_strict() -> None:
     strict = msgspec.structs.replace(run, strict=True)
     assert (run.exit_code, strict.exit_code) == (0, 1)
     assert strict.verdict == "does not conform"
+
+
+def test_what_one_test_proved_is_not_unsupported_because_another_could_not_be_tried() -> None:
+    unable = msgspec.structs.replace(UNSUPPORTED, clauses=("XLS-CREATE-001", "XLS-REVERT-002"))
+    proved, _, unproved = run_of(PASSED, unable).clauses
+    assert (proved.status, proved.untried) == (Status.PASS, (unable.id,))
+    assert unproved.status is Status.UNSUPPORTED
+    broken, *_ = run_of(PASSED, unable, failure(id="test_x.py::test_y")).clauses
+    assert broken.status is Status.PASS, "the failure names another clause"
+    worse = msgspec.structs.replace(failure(), broken=("XLS-CREATE-001",))
+    assert run_of(PASSED, unable, worse).clauses[0].status is Status.FAIL
+    assert run_of(PASSED, unable, ERROR).clauses[0].status is Status.HARNESS_ERROR
+
+
+def verdict_on(name: str, *clauses: ClauseResult, **how: Any) -> ProfileResult:
+    (profile,) = results.summarise_profiles([name], clauses, **how)
+    return profile
+
+
+HELD = msgspec.structs.replace(clause("XLS-CREATE-001"), status=Status.PASS, profiles=("memory",))
+LOST = msgspec.structs.replace(HELD, id="XLS-CREATE-002", status=Status.FAIL)
+WITHOUT_MEMORY = Implementation(name="toy", capabilities=("delete",))
+OF_CORE: dict[str, Any] = {"partial": {"memory"}, "asked": "core"}
+
+
+@pytest.mark.parametrize(
+    ("clauses", "how", "verdict", "reason"),
+    [
+        ((HELD,), {}, "conforms", "1 of 1 tested clauses hold"),
+        ((HELD, LOST), {}, "does not conform", "1 of 2 tested clauses hold, 1 fail"),
+        ((), OF_CORE, "undecided", "not tested in this run: profile core was asked for"),
+        ((HELD,), OF_CORE, "undecided", "not wholly tested in this run: profile core was asked for"),
+        (
+            (HELD, LOST),
+            OF_CORE,
+            "does not conform",
+            "not wholly tested in this run: profile core was asked for; 1 of 2 tested clauses hold, 1 fail",
+        ),
+        (
+            (HELD,),
+            {"incomplete": "-k one"},
+            "undecided",
+            "not wholly tested in this run: -k one; 1 of 1 tested clauses hold",
+        ),
+        (
+            (HELD,),
+            {"implementation": WITHOUT_MEMORY},
+            "not claimed",
+            "the capability memory is not claimed; 1 of 1 tested clauses hold",
+        ),
+        ((LOST,), {"implementation": WITHOUT_MEMORY}, "does not conform", None),
+        (
+            (),
+            {"implementation": WITHOUT_MEMORY, **OF_CORE},
+            "not claimed",
+            "the capability memory is not claimed; not tested in this run: profile core was asked for",
+        ),
+    ],
+)
+def test_a_profile_conforms_only_where_all_of_it_was_tested(
+    clauses: tuple[ClauseResult, ...], how: dict[str, Any], verdict: str, reason: str | None
+) -> None:
+    profile = verdict_on("memory", *clauses, **how)
+    assert profile.verdict == verdict
+    assert reason is None or profile.reason == reason
+
+
+def terminal_of(run: Run) -> str:
+    stream = io.StringIO()
+    show(console(stream), run)
+    return stream.getvalue()
+
+
+def test_every_profile_of_the_specification_has_its_verdict_in_every_format() -> None:
+    asked = ("core", "memory")
+    clauses = [msgspec.structs.replace(HELD, profiles=asked)]
+    run = msgspec.structs.replace(
+        run_of(PASSED),
+        profiles=results.summarise_profiles(
+            ALL_PROFILES, clauses, partial=set(ALL_PROFILES) - {"core"}, asked="core"
+        ),
+    )
+    assert [profile.name for profile in run.profiles] == list(ALL_PROFILES)
+    assert [p.name for p in run.profiles if p.verdict is Verdict.CONFORMS] == ["core"]
+    page = Page(render(run, "html")).text
+    for told in (terminal_of(run), render(run, "markdown"), render(run, "svg"), page):
+        assert [name for name in ALL_PROFILES if name not in told] == []
+        assert "profile core was asked for" in told
+        assert "undecided" in told
+    told = next(line for line in terminal_of(run).splitlines() if "live" in line)
+    assert "core" not in told.partition(":")[0]
+    assert ": undecided (not tested in this run" in told, "all that have the same verdict stand in one line"
+
+
+def test_what_works_though_it_is_not_claimed_is_told_in_every_format_and_is_no_failure() -> None:
+    seen = TestResult(
+        id="test_unclaimed.py::test_it", status=Status.PASS, unclaimed=("memory-path", "external")
+    )
+    run = run_of(PASSED, seen)
+    assert (run.exit_code, run.verdict) == (0, "conforms")
+    page = Page(render(run, "html")).text
+    for told in (terminal_of(run), render(run, "markdown"), render(run, "svg"), page):
+        assert "orks but is not claimed" in told
+        assert "memory-path, external" in told.replace("\\", "")
+    assert "not claimed" not in terminal_of(run_of(PASSED))
 
 
 # --- JUnit ------------------------------------------------------------------------------------------------

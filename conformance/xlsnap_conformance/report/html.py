@@ -16,7 +16,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ..results import Run, Status, TestResult, Verdict
+from ..results import Run, Status, TestResult, Verdict, alike
 from ..trace import Trace
 from . import look, svg, text
 from .chapters import chapters
@@ -115,6 +115,7 @@ def html(run: Run) -> str:
         "verdict_look": look.VERDICT,
         "Verdict": Verdict,
         "chapters": chapters(run),
+        "profiles": alike(run.profiles),
         "clauses": {clause.id: clause for clause in run.clauses},
         "tests": by_id,
         "told": sorted(told, key=lambda test: list(look.STATUS).index(test.status)),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..results import Run, Status
+from ..results import Run, Status, alike
 from . import look, text
 from .chapters import chapters
 
@@ -19,7 +19,12 @@ def markdown(run: Run) -> str:
     facts += [f"QEMU {plain(run.host.qemu)}"] if run.host.qemu else []
     facts += [plain(run.note)] if run.note else []
     lines += [" · ".join(facts), "", "| profile | verdict | |", "|---|---|---|"]
-    lines += [f"| {plain(p.name)} | **{p.verdict}** | {plain(p.reason)} |" for p in run.profiles]
+    lines += [
+        f"| {plain(', '.join(group.names))} | **{group.verdict}** | {plain(group.reason)} |"
+        for group in alike(run.profiles)
+    ]
+    if run.unclaimed:
+        lines += ["", f"**Works but is not claimed:** {plain(', '.join(run.unclaimed))}"]
     shown = [status for status in look.STATUS if any(c.status is status for c in run.clauses)]
     lines += ["", f"| chapter | {' | '.join(s.value if s else 'untested' for s in shown)} |"]
     lines += ["|---" + "|--:" * len(shown) + "|"]

@@ -104,6 +104,7 @@ def result(
     status: Status,
     seconds: float = 0.0,
     observed: str | None = None,
+    unclaimed: tuple[str, ...] = (),
     log: str = "",
     traceback: str = "",
     names: Mapping[str, str] | None = None,
@@ -142,6 +143,7 @@ def result(
         seconds=round(seconds, 3),
         message="" if error is None else text.one_line(text.redact(message(error), names or {})),
         evidence=evidence,
+        unclaimed=unclaimed,
     )
 
 

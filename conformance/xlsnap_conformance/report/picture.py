@@ -27,13 +27,17 @@ def summary_svg(run: Run) -> str:
     parts = [*_head(run)]
     y = 128
     for profile in run.profiles:
-        kind = look.VERDICT[profile.verdict]
+        kind, score = look.VERDICT[profile.verdict], escape(_shorter(_score(profile), 58))
         parts += [
             f'<text class="{kind.key}" x="{MARGIN}" y="{y}">{kind.sign}</text>',
             f'<text class="b" x="{MARGIN + 20}" y="{y}">{escape(_shorter(profile.name, 20))}</text>',
             f'<text class="{kind.key}" x="{MARGIN + _LABEL}" y="{y}">{profile.verdict}</text>',
-            f'<text class="s" x="{MARGIN + _LABEL + 140}" y="{y}">{_score(profile)}</text>',
+            f'<text class="s" x="{MARGIN + _LABEL + 140}" y="{y}">{score}</text>',
         ]
+        y += 24
+    if run.unclaimed:
+        told = f"Works but is not claimed: {', '.join(run.unclaimed)}"
+        parts.append(f'<text class="s" x="{MARGIN}" y="{y}">{escape(_shorter(told, 96))}</text>')
         y += 24
     y += 12
     for name, clauses in chapters(run):
@@ -59,6 +63,9 @@ def _head(run: Run) -> Iterator[str]:
 
 
 def _score(profile: ProfileResult) -> str:
+    """Return how many clauses hold; of what was not judged as a whole only why."""
+    if profile.partial or not profile.counts.keys() - {"untested"}:
+        return profile.reason
     untested = profile.counts.get("untested", 0)
     tested = sum(profile.counts.values()) - untested
     score = f"{profile.counts.get('pass', 0)} of {tested} tested clauses hold"

@@ -23,6 +23,7 @@ import msgspec
 import pytest
 
 from .. import known, results
+from ..clauses import PROFILES
 from ..results import ClauseResult, Host, Implementation, Run, Status, TestResult
 from . import terminal, text
 
@@ -221,10 +222,13 @@ class Recorder:
             host=host(),
             errors=tuple(errors),
             profiles=results.summarise_profiles(
-                self._whole_profiles(),
+                PROFILES,
                 clauses,
+                partial=self._partial_profiles(),
+                asked=profile.name,
+                implementation=self.implementation or results.NOBODY,
                 strict=strict,
-                incomplete=bool(selected or self.interrupted or errors),
+                incomplete=results.obstacles(interrupted=self.interrupted, selected=selected, errors=errors),
             ),
             clauses=clauses,
             tests=tests,
@@ -259,16 +263,15 @@ class Recorder:
         edition = self.implementation.edition if self.implementation else ""
         return [clause for clause in self.clauses.values() if not edition or edition in clause.editions]
 
-    def _whole_profiles(self) -> list[str]:
-        """Return the profiles of the specification all of whose clauses this run is about."""
+    def _partial_profiles(self) -> set[str]:
+        """Return the profiles of the specification of which this run leaves out a clause."""
         wants = self.context.profile.wants
-        clauses = self._clauses_of_edition()
-        names = dict.fromkeys(name for clause in clauses for name in clause.profiles)
-        return [
+        return {
             name
-            for name in names
-            if all(wants(clause.profiles) for clause in clauses if name in clause.profiles)
-        ]
+            for clause in self._clauses_of_edition()
+            if not wants(clause.profiles)
+            for name in clause.profiles
+        }
 
 
 def _near(directory: Path) -> Path:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..results import Run, Status, TestResult, Verdict
+from ..results import ClauseResult, Run, Status, TestResult, Verdict, alike
 from . import text, trace_name
 
 STYLES: dict[Status | None, str] = {
@@ -119,10 +119,16 @@ def clause_table(run: Run, *, width: int, plain: bool) -> Table:
             Text(clause.id),
             Text(clause.level, "bright_black" if clause.level != "MUST" else ""),
             Text(clause.status or "untested", STYLES[clause.status]),
-            Text(str(len(clause.tests))),
+            Text(_tried(clause)),
             Text(_shortened(clause.text, room)),
         )
     return table
+
+
+def _tried(clause: ClauseResult) -> str:
+    """Return the number of tests, and of how many, if some need what is not claimed."""
+    number, untried = len(clause.tests), len(clause.untried)
+    return f"{number - untried} of {number}" if 0 < untried < number else str(number)
 
 
 def _shortened(value: str, room: int) -> str:
@@ -149,15 +155,19 @@ def _verdicts(console: Console, run: Run) -> None:
         soft_wrap=True,
     )
     name = " ".join(filter(None, (run.implementation.name, run.implementation.version)))
-    for profile in run.profiles:
+    for group in alike(run.profiles):
+        profiles = f"profile{'s' if len(group.names) > 1 else ''} {', '.join(group.names)}"
         console.print(
             Text.assemble(
-                f"{text.one_line(name)} · profile {profile.name}: ",
-                (profile.verdict, VERDICT_STYLES[profile.verdict]),
-                f" ({profile.reason})",
+                f"{text.one_line(name)} · {profiles}: ",
+                (group.verdict, VERDICT_STYLES[group.verdict]),
+                f" ({text.one_line(group.reason)})",
             ),
             soft_wrap=True,
         )
+    if run.unclaimed:
+        told = f"works but is not claimed: {text.one_line(', '.join(run.unclaimed))}"
+        console.print(Text(told, VERDICT_STYLES[Verdict.UNDECIDED]), soft_wrap=True)
     if not run.profiles:
         console.print(
             Text(f"{text.one_line(name)}: {run.verdict}", VERDICT_STYLES[run.verdict]), soft_wrap=True

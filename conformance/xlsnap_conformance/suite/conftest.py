@@ -28,7 +28,7 @@ Need = Callable[[str], None]
 Tell = Callable[[str], None]
 
 
-class _Subjects:
+class Subjects:
     """Keeps one subject running; another one as soon as the run is to be about another driver."""
 
     def __init__(self, run: RunContext) -> None:
@@ -63,8 +63,9 @@ class _Subjects:
 
 
 @pytest.fixture(scope="session")
-def _subjects(xlsnap_run: RunContext) -> Iterator[_Subjects]:
-    subjects = _Subjects(xlsnap_run)
+def subjects(xlsnap_run: RunContext) -> Iterator[Subjects]:
+    """Keeps the implementation under test running."""
+    subjects = Subjects(xlsnap_run)
     try:
         yield subjects
     finally:
@@ -72,9 +73,9 @@ def _subjects(xlsnap_run: RunContext) -> Iterator[_Subjects]:
 
 
 @pytest.fixture
-def subject(_subjects: _Subjects) -> Subject:
+def subject(subjects: Subjects) -> Subject:
     """The implementation under test."""
-    return _subjects.get()
+    return subjects.get()
 
 
 @pytest.fixture
