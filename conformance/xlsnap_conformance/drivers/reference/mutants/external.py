@@ -28,9 +28,9 @@ def base_written_after_create() -> None:
     """The guest goes on writing to the image that holds the state of an external snapshot."""
 
     async def take(
-        original: Any, monitor: Any, record: Any, name: str, disks: Any, overlaid: Any, nodes: Any
+        original: Any, monitor: Any, record: Any, name: str, disks: Any, _: Any, nodes: Any, **more: Any
     ) -> None:
-        await original(monitor, record, name, disks, (), nodes)
+        await original(monitor, record, name, disks, (), nodes, **more)
 
     wrap(disk_snapshots, "take", take)
 
