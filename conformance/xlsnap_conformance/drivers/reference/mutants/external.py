@@ -247,7 +247,8 @@ def external_disks_before_the_pause() -> None:
             if step.do is not taken or taken.disks
         ]
         place = pauses.index(True)
-        return [*late[:place], early, *late[place:]]
+        pause = replace(late[place], beside=False)
+        return [*late[:place], early, pause, *late[place + 1 :]]
 
     wrap(QemuHost, "take_disk_snapshots", take)
     edit_steps("plan_create", split)
