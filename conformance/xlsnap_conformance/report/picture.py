@@ -27,7 +27,7 @@ def summary_svg(run: Run) -> str:
     parts = [*_head(run)]
     y = 128
     for profile in run.profiles:
-        kind, score = look.VERDICT[profile.verdict], escape(_shorter(_score(profile), 58))
+        kind, score = look.VERDICT[profile.verdict], escape(_shorter(_score(profile), 60))
         parts += [
             f'<text class="{kind.key}" x="{MARGIN}" y="{y}">{kind.sign}</text>',
             f'<text class="b" x="{MARGIN + 20}" y="{y}">{escape(_shorter(profile.name, 20))}</text>',
