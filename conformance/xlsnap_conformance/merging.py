@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from . import results
+from . import results, verdicts
 from .results import ClauseResult, Evidence, Run, ShardOf, Status, TestResult
 from .sharding import fingerprint
 
@@ -31,13 +31,13 @@ def merge(runs: Sequence[Run]) -> Run:
     lost = _lost(shards)
     tests = {**tests, **{id: _not_run(id, which, tests.get(id)) for id, which in lost.items()}}
     known = {clause.id: clause for run in shards.values() for clause in run.clauses}
-    clauses = results.summarise_clauses(_unjudged(known.values()), tests.values())
+    clauses = verdicts.summarise_clauses(_unjudged(known.values()), tests.values())
     errors = tuple(
         f"shard {run.shard}: {error}" for run in shards.values() for error in run.errors if run.shard
     )
     interrupted = any(run.interrupted for run in shards.values())
     selected = _selected_beside_shard(first)
-    obstacles = results.obstacles(interrupted=interrupted, selected=selected, errors=errors)
+    obstacles = verdicts.obstacles(interrupted=interrupted, selected=selected, errors=errors)
     return msgspec.structs.replace(
         first,
         started=min(run.started for run in shards.values()),
@@ -46,7 +46,7 @@ def merge(runs: Sequence[Run]) -> Run:
         selected=selected,
         shard=None,
         errors=errors,
-        profiles=results.summarise_profiles(
+        profiles=verdicts.summarise_profiles(
             dict.fromkeys(profile.name for profile in first.profiles),
             clauses,
             partial={profile.name for profile in first.profiles if profile.partial},

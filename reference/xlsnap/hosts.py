@@ -6,10 +6,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import HostError, InputError
-from .host import Host
-from .layout import StateRoot
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .layout import StateRoot
 
 HOST_VARIABLE = "XLSNAP_HOST"
 """Environment variable that chooses the host."""

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xlsnap_conformance import results
+from xlsnap_conformance import results, verdicts
 from xlsnap_conformance import trace as do
 from xlsnap_conformance.clauses import PROFILES as ALL_PROFILES
 from xlsnap_conformance.report import FORMATS, render, trace_name, write
@@ -59,7 +59,7 @@ def run_of(*tests: TestResult, said: str = "toy", clauses: tuple[ClauseResult, .
         clause("XLS-REVERT-001"),
         clause("XLS-REVERT-002"),
     )
-    judged = results.summarise_clauses(known, tests)
+    judged = verdicts.summarise_clauses(known, tests)
     return Run(
         kit="0",
         implementation=Implementation(
@@ -70,7 +70,7 @@ def run_of(*tests: TestResult, said: str = "toy", clauses: tuple[ClauseResult, .
         started="2026-01-02T03:04:05+00:00",
         duration=61.5,
         host=Host(system="Linux x86_64", python="3.11", qemu="7.2", cpus=2),
-        profiles=results.summarise_profiles(PROFILES, judged),
+        profiles=verdicts.summarise_profiles(PROFILES, judged),
         clauses=judged,
         tests=tests,
     )
@@ -189,7 +189,7 @@ def test_what_one_test_proved_is_not_unsupported_because_another_could_not_be_tr
 
 
 def verdict_on(name: str, *clauses: ClauseResult, **how: Any) -> ProfileResult:
-    (profile,) = results.summarise_profiles([name], clauses, **how)
+    (profile,) = verdicts.summarise_profiles([name], clauses, **how)
     return profile
 
 
@@ -252,7 +252,7 @@ def test_every_profile_of_the_specification_has_its_verdict_in_every_format() ->
     clauses = [msgspec.structs.replace(HELD, profiles=asked)]
     run = msgspec.structs.replace(
         run_of(PASSED),
-        profiles=results.summarise_profiles(
+        profiles=verdicts.summarise_profiles(
             ALL_PROFILES, clauses, partial=set(ALL_PROFILES) - {"core"}, asked="core"
         ),
     )
@@ -493,7 +493,7 @@ def test_should_clauses_are_told_apart_and_count_when_strict(strict: bool, verdi
     )
     should = msgspec.structs.replace(must, id="XLS-LIST-009", level="SHOULD", status=Status.FAIL)
     held = msgspec.structs.replace(must, status=Status.PASS)
-    (profile,) = results.summarise_profiles(["core"], [held, should], strict=strict)
+    (profile,) = verdicts.summarise_profiles(["core"], [held, should], strict=strict)
     assert profile.verdict == verdict
     apart = "; apart from them 0 of 1 SHOULD and MAY clauses, broken: XLS-LIST-009"
     told = "1 of 2 tested clauses hold, 1 fail" if strict else f"1 of 1 tested clauses hold{apart}"

@@ -39,7 +39,7 @@ if len(steps) <= index:
 sys.exit(status)
 """
 
-CREATE_STEPS = 7
+CREATE_STEPS = 8
 REVERT_STEPS = 5
 
 

@@ -9,12 +9,13 @@ for is passed over: boot messages, noise, half lines, old replies.
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import socket
 import time
 from pathlib import Path
 from types import TracebackType
+
+from ..sockets import short_address
 
 DEFAULT_SECONDS = 10.0
 """How long a reply may take; the guest needs well under a millisecond."""
@@ -262,11 +263,8 @@ def _connect(path: Path, timeout: float) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout)
     try:
-        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            _connect_in_time(connection, f"/proc/self/fd/{directory}/{path.name}", timeout)
-        finally:
-            os.close(directory)
+        with short_address(path) as address:
+            _connect_in_time(connection, address, timeout)
     except TimeoutError:
         connection.close()
         raise ProbeTimeout(f"console {path} took no connection within {timeout:g} s") from None

@@ -16,8 +16,9 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ..results import Run, Status, TestResult, Verdict, alike
+from ..results import Run, Status, TestResult, Verdict
 from ..trace import Trace
+from ..verdicts import alike
 from . import look, svg, text
 from .chapters import chapters
 

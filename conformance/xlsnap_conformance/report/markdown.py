@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from ..results import Run, Status, alike
+from ..results import Run, Status
+from ..verdicts import alike
 from . import look, text
 from .chapters import chapters
 

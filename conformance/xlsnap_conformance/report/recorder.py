@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from .. import known, results
+from .. import known, results, verdicts
 from ..clauses import PROFILES
 from ..results import ClauseResult, Host, Implementation, Run, Status, TestResult
 from . import terminal, text
@@ -196,7 +196,7 @@ class Recorder:
         )
         broken = {id for test in tests for id in test.broken}
         profile, strict = self.context.profile, self.config.getoption("--strict-should")
-        clauses = results.summarise_clauses(
+        clauses = verdicts.summarise_clauses(
             (
                 _clause_result(clause)
                 for clause in self._clauses_of_edition()
@@ -221,14 +221,14 @@ class Recorder:
             shard=self.context.shard,
             host=host(),
             errors=tuple(errors),
-            profiles=results.summarise_profiles(
+            profiles=verdicts.summarise_profiles(
                 PROFILES,
                 clauses,
                 partial=self._partial_profiles(),
                 asked=profile.name,
                 implementation=self.implementation or results.NOBODY,
                 strict=strict,
-                incomplete=results.obstacles(interrupted=self.interrupted, selected=selected, errors=errors),
+                incomplete=verdicts.obstacles(interrupted=self.interrupted, selected=selected, errors=errors),
             ),
             clauses=clauses,
             tests=tests,

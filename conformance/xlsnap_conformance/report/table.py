@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..results import ClauseResult, Run, Status, TestResult, Verdict, alike
+from ..results import ClauseResult, Run, Status, TestResult, Verdict
+from ..verdicts import alike
 from . import text, trace_name
 
 STYLES: dict[Status | None, str] = {

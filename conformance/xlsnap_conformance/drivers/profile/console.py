@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from ...sockets import short_address
+
 END_SECONDS = 5.0
 
 
@@ -26,7 +28,8 @@ class ConsoleSocket:
         self._command = list(command)
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
+        with short_address(path) as address:
+            self._listener.bind(address)
         path.chmod(0o600)
         self._listener.listen(1)
         self._open: set[subprocess.Popen[bytes]] = set()

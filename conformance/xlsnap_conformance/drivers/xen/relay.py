@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from ...hosts.xen.failure import XenHostError
 from ...hosts.xen.machine import CHANNELS
 from ...hosts.xen.nested import NestedHost
+from ...sockets import short_address
 
 CHUNK = 1 << 16
 
@@ -86,7 +88,10 @@ class Console:
 
     async def listen(self, path: Path) -> asyncio.Server:
         """Begin to listen."""
-        return await asyncio.start_unix_server(self._accepted, path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with short_address(path) as address:
+            listener.bind(address)
+        return await asyncio.start_unix_server(self._accepted, sock=listener)
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         previous = self._session
