@@ -9,6 +9,9 @@ import pytest
 from laboratory import Laboratory
 from mutants import MUTANTS, Mutant
 
+ROUNDS = 5
+"""How often a kill point is tried until the broken toolstack is caught."""
+
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_a_broken_toolstack_is_caught(mutant: Mutant, laboratory: Callable[..., Laboratory]) -> None:
@@ -16,5 +19,6 @@ def test_a_broken_toolstack_is_caught(mutant: Mutant, laboratory: Callable[..., 
     events = lab.survey.events
     points = [number for number, event in enumerate(events) if event.startswith(mutant.event)]
     assert points, f"the operation has no event {mutant.event!r}: {events}"
-    complaints = [lab.cut_short(point, mutant.victims) for point in points]
+    # Steps beside each other change places: then events have other numbers than in the survey.
+    complaints = (lab.cut_short(point, mutant.victims) for _ in range(ROUNDS) for point in points)
     assert any(complaints), f"{mutant} goes unnoticed"

@@ -98,7 +98,9 @@ def test_parts_of_a_snapshot(scenario: Scenario, command: CommandLine, need: Nee
     for name, options in (("all", []), ("short", ["-D"]), ("long", ["--disk-only"])):
         done("XLS-CLI-003", command.run("snapshot-create", "-n", name, *options, scenario.domain.name))
         listed = scenario.accepts(p.SnapshotList(domain=scenario.domain.name), ("XLS-LIST-001",)).snapshots
-        found[name] = (listed[-1].disk_only, [disk.vdev for disk in listed[-1].disks])
+        made = [each for each in listed if each.name == name]
+        must(["XLS-CLI-003"], len(made) == 1, f"snapshot {name!r} is not listed once", 1, len(made))
+        found[name] = (made[0].disk_only, [disk.vdev for disk in made[0].disks])
     expected = {"all": (False, ["hda"]), "short": (True, ["hda"]), "long": (True, ["hda"])}
     must(["XLS-CLI-003"], found == expected, "the snapshot has other parts", expected, found)
     tell(f"disk-only: {found}")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from xlsnap_conformance import protocol as p
@@ -115,6 +117,18 @@ def test_list_by_uuid(scenario: Scenario, subject: Subject, need: Need, tell: Te
                 trace=scenario.trace(),
             )
     tell("the list of the uuid, running and stopped, is that of the name")
+
+
+@pytest.mark.clauses("XLS-LIST-002")
+def test_list_by_creation_time(scenario: Scenario, subject: Subject, need: Need, tell: Tell) -> None:
+    """Of snapshots of one second any order is right: these are of two."""
+    need("list-order")
+    memory = "yes" if "memory" in subject.capabilities else "no"
+    for name in ("b", "a"):
+        scenario.play(do.Create(name=name, memory=memory))
+        time.sleep(1.1)
+    scenario.play(do.List())
+    tell("a snapshot of a later second comes after the one of an earlier second, whatever their names")
 
 
 @pytest.mark.clauses("XLS-LIST-008")

@@ -224,7 +224,7 @@ def test_a_file_that_does_not_speak_of_memory_is_disk_only(
         request = p.SnapshotCreate(domain=scenario.domain.name, config=f'name = "{name}"\n{more}')
         scenario.accepts(request, ("XLS-CONF-012",))
         listed = scenario.accepts(p.SnapshotList(domain=scenario.domain.name), ("XLS-LIST-001",)).snapshots
-        found[name] = listed[-1].disk_only
+        found[name] = next((each.disk_only for each in listed if each.name == name), None)
     if found != {"with": False, "without": True, "no": True}:
         raise ConformanceFailure(
             ("XLS-CONF-012",),
