@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
-
 from ..clauses import load_clauses
 from ..report import look
-from ..report.html import environment
+from ..report.html import page, source, style
 from ..report.markdown import plain
 from ..results import Status
 from .matrix import BAD, Fate, Judged, Matrix, encode
@@ -139,16 +135,10 @@ def cell(mutant: Judged, clause: str) -> tuple[str, str]:
 
 def html(matrix: Matrix) -> str:
     """Return the page."""
-    known = environment()
-    loader = known.loader
-    assert loader is not None
-    colours = "".join(f".{kind.key}{{--status:var(--{kind.key})}}" for kind in look.STATUS.values())
-    sheets = (loader.get_source(known, name)[0] for name in ("report.css", "mutants.css"))
-    style = "\n".join((look.variables(), colours, *sheets))
-    return known.get_template("mutants.html.j2").render(
+    return page(
+        "mutants.html.j2",
+        f"{style()}\n{source('mutants.css')}",
         matrix=matrix,
-        style=Markup(style),
-        style_hash=b64encode(sha256(style.encode()).digest()).decode(),
         look=LOOK,
         chapters=[(chapter, mutants, columns(mutants)) for chapter, mutants in chapters(matrix)],
         cell=cell,

@@ -6,12 +6,9 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
-from markupsafe import Markup
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -101,21 +98,16 @@ def _names(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def html_page(comparison: Comparison) -> str:
     """Return a page that needs nothing else."""
-    style = f"{html.style()}\n{html.source('comparison.css')}"
     chapters: dict[str, list[Row]] = {}
     for row in comparison.rows:
         chapters.setdefault(row.clause.chapter, []).append(row)
-    return (
-        html.environment()
-        .get_template("comparison.html.j2")
-        .render(
-            comparison=comparison,
-            style=Markup(style),
-            style_hash=b64encode(sha256(style.encode()).digest()).decode(),
-            look=look.STATUS,
-            verdict_look=look.VERDICT,
-            chapters=chapters,
-        )
+    return html.page(
+        "comparison.html.j2",
+        f"{html.style()}\n{html.source('comparison.css')}",
+        comparison=comparison,
+        look=look.STATUS,
+        verdict_look=look.VERDICT,
+        chapters=chapters,
     )
 
 

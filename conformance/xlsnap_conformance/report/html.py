@@ -91,6 +91,12 @@ def style() -> str:
     return f"{look.variables()}\n{colours}\n{source('report.css')}"
 
 
+def page(template: str, sheet: str, **context: Any) -> str:
+    """Return a page made from a template; it allows itself no style but ``sheet``."""
+    style_hash = b64encode(sha256(sheet.encode()).digest()).decode()
+    return environment().get_template(template).render(style=Markup(sheet), style_hash=style_hash, **context)
+
+
 def _style(run: Run) -> str:
     present = {clause.status for clause in run.clauses}
     numbers = {sum(clause.status is status for clause in run.clauses) for status in present}
@@ -105,13 +111,10 @@ def _style(run: Run) -> str:
 
 def html(run: Run) -> str:
     """Return the page."""
-    sheet = _style(run)
     by_id = {test.id: test for test in run.tests}
     told = [test for test in run.tests if test.status in (Status.FAIL, Status.HARNESS_ERROR, Status.KNOWN)]
     context: dict[str, Any] = {
         "run": run,
-        "style": Markup(sheet),
-        "style_hash": b64encode(sha256(sheet.encode()).digest()).decode(),
         "look": look.STATUS,
         "verdict_look": look.VERDICT,
         "Verdict": Verdict,
@@ -123,7 +126,7 @@ def html(run: Run) -> str:
         "clause_counts": _counts([clause.status for clause in run.clauses]),
         "test_counts": _counts([test.status for test in run.tests]),
     }
-    return environment().get_template("report.html.j2").render(context)
+    return page("report.html.j2", _style(run), **context)
 
 
 def _counts(statuses: list[Status | None]) -> list[tuple[look.Look, str, int]]:
